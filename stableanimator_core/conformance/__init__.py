@@ -1,0 +1,1 @@
+"""Golden cases: our code against stored results of the official code."""

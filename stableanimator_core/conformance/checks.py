@@ -1,0 +1,84 @@
+"""Rows of a conformance report: how far a result is from its golden, and how far it may be."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from .golden import Golden
+
+
+@dataclass(frozen=True)
+class Row:
+    """One comparison.
+
+    Attributes:
+        name: what was compared.
+        error: how far off it is, in the unit of `tolerance`.
+        tolerance: the largest error that passes.
+        unit: what the numbers mean ("rel", "abs", "share", "count").
+    """
+
+    name: str
+    error: float
+    tolerance: float
+    unit: str = "rel"
+
+    @property
+    def ok(self) -> bool:
+        return self.error <= self.tolerance  # False for NaN too
+
+
+Case = Callable[[Golden], Iterable[Row]]
+CASES: dict[str, Case] = {}
+
+
+def case(*stems: str) -> Callable[[Case], Case]:
+    """Register a function for golden files of these names (`pose_net`) or families (`pipeline_*`)."""
+
+    def register(function: Case) -> Case:
+        for stem in stems:
+            CASES[stem] = function
+        return function
+
+    return register
+
+
+def relative(name: str, got: Tensor, golden: Tensor, tolerance: float) -> Row:
+    """Largest absolute difference over the golden's largest absolute value."""
+    error = _difference(got, golden).abs().max() / golden.double().abs().max().clamp_min(1e-300)
+    return Row(name, float(error), tolerance, "rel")
+
+
+def absolute(name: str, got: Tensor, golden: Tensor, tolerance: float) -> Row:
+    """Largest absolute difference."""
+    return Row(name, float(_difference(got, golden).abs().max()), tolerance, "abs")
+
+
+def close(name: str, got: Tensor, golden: Tensor, *, rtol: float, atol: float) -> Row:
+    """Largest |difference| / (atol + rtol |golden|); passes up to 1, as torch.allclose does."""
+    allowed = atol + rtol * golden.double().abs()
+    return Row(name, float((_difference(got, golden).abs() / allowed).max()), 1.0, "of allowed")
+
+
+def exact(name: str, got: object, golden: object) -> Row:
+    """Equality of tensors, lists or numbers; the error is 0 or 1, for tensors the share that differs."""
+    if isinstance(got, Tensor) and isinstance(golden, Tensor):
+        if got.shape != golden.shape:
+            return Row(name, 1.0, 0.0, "share")
+        return Row(name, float((got != golden).double().mean()) if got.numel() else 0.0, 0.0, "share")
+    return Row(name, 0.0 if got == golden else 1.0, 0.0, "share")
+
+
+def differing_share(name: str, got: Tensor, golden: Tensor, *, beyond: float, tolerance: float) -> Row:
+    """Share of the elements that differ by more than `beyond`."""
+    return Row(name, float((_difference(got, golden).abs() > beyond).double().mean()), tolerance, "share")
+
+
+def _difference(got: Tensor, golden: Tensor) -> Tensor:
+    if got.shape != golden.shape:
+        return torch.full((1,), float("nan"), dtype=torch.float64)
+    return got.double() - golden.double()

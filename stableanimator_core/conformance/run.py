@@ -1,0 +1,37 @@
+"""Find the cases of a golden folder and run them."""
+
+from __future__ import annotations
+
+from fnmatch import fnmatch
+from pathlib import Path
+
+import torch
+
+from ..errors import InputError
+from .checks import CASES, Row
+from .golden import open_golden
+
+
+def cases_in(folder: Path) -> list[str]:
+    """Names of the golden cases of `folder`: its sidecars, without key lists and the like.
+
+    Raises:
+        InputError: the folder holds no case.
+    """
+    not_cases = ("keys_*", "attn_processors_*")
+    names = sorted(path.stem for path in Path(folder).glob("*.json"))
+    names = [name for name in names if not any(fnmatch(name, pattern) for pattern in not_cases)]
+    if not names:
+        raise InputError(str(folder), "holds no golden files", "name a folder with <case>.json and <case>.safetensors")
+    return names
+
+
+def run_case(folder: Path, name: str) -> list[Row]:
+    """The rows of one case. A case nobody knows is a failed row: a golden that is not checked proves nothing."""
+    from . import cases  # noqa: F401  (registers every case; imports models only now)
+
+    function = CASES.get(name) or next((CASES[stem] for stem in CASES if fnmatch(name, stem)), None)
+    if function is None:
+        return [Row("no check is written for this case", float("nan"), 0.0)]
+    with torch.no_grad():
+        return list(function(open_golden(folder, name)))
