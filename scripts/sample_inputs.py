@@ -1,0 +1,28 @@
+"""Inputs that anyone may use: NASA's portrait of Eileen Collins (public domain), and the motions in `assets/`."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+REPOSITORY = Path(__file__).resolve().parent.parent
+PORTRAIT = "astronaut.png"
+MOTION = REPOSITORY / "assets" / "motion" / "jumping_jacks_512x512.json"
+SUFFIXES = (".json", ".png", ".jpg", ".mp4", ".webm")
+
+
+def write_portrait(path: Path) -> Path:
+    """512x512, the face about 95 pixels wide; it lies in the scikit-image wheel."""
+    from PIL import Image
+    from skimage import data
+
+    Image.fromarray(data.astronaut()).save(path)
+    return path
+
+
+def put_into(folder: Path) -> None:
+    """The portrait and every sample file of `assets/`, without its folders, as a user's input folder would hold them."""
+    write_portrait(folder / PORTRAIT)
+    for path in sorted((REPOSITORY / "assets").rglob("*")):
+        if path.suffix in SUFFIXES:
+            shutil.copy(path, folder / path.name)

@@ -1,0 +1,78 @@
+"""What all tests share: the real ComfyUI server, started once, and the rule that CI skips nothing that needs it.
+
+`scripts/test.py` names the ComfyUI folder and the browser in the environment. Without them (plain `pytest tests/core`)
+the tests that need them are skipped, loudly; under CI=true that is a failure.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+REPOSITORY = Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(REPOSITORY / "scripts"))  # the demo and the tests drive the server by the same code
+
+NEEDS_A_MACHINE = ("server", "browser", "nodes")
+
+
+@pytest.fixture(scope="session")
+def repository() -> Path:
+    return REPOSITORY
+
+
+@pytest.fixture(scope="session")
+def comfyui() -> Path:
+    """The folder of ComfyUI."""
+    folder = os.environ.get("STABLEANIMATOR_COMFYUI")
+    if not folder:
+        pytest.skip("NOT RUN: no ComfyUI. Run scripts/test.py, or set STABLEANIMATOR_COMFYUI to its folder")
+    return Path(folder)
+
+
+@pytest.fixture(scope="session")
+def demo_weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A models folder with small random weights in the real layouts."""
+    folder = tmp_path_factory.mktemp("weights")
+    command = [sys.executable, "-m", "stableanimator_core.demo_weights", str(folder)]
+    subprocess.run(command, check=True, cwd=folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def comfy(comfyui: Path, demo_weights: Path, tmp_path_factory: pytest.TempPathFactory):
+    """The running server with the pack, small weights, and the sample inputs. One for the session.
+
+    Use `comfy.client` to run prompts and `comfy.base` for its folders. Leave it as you found it.
+    """
+    import sample_inputs
+    from comfy_server import ComfyServer, install_pack, make_base
+
+    base = make_base(tmp_path_factory.mktemp("comfyui"))
+    install_pack(base / "custom_nodes")
+    sample_inputs.put_into(base / "input")
+    (base / "models").rmdir()
+    (base / "models").symlink_to(demo_weights, target_is_directory=True)
+    with ComfyServer(Path(sys.executable), comfyui, base) as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def object_info(comfy) -> dict:
+    """What the server tells about this pack's nodes, by node id."""
+    everything = comfy.client.object_info()
+    return {node: info for node, info in everything.items() if info["python_module"] == "custom_nodes.stableanimator"}
+
+
+@pytest.hookimpl(hookwrapper=True)
+def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo):
+    """In CI a skipped server or browser test has failed: nothing was shown."""
+    outcome = yield
+    report = outcome.get_result()
+    folder = item.path.relative_to(REPOSITORY / "tests").parts[0]
+    if report.skipped and os.environ.get("CI") == "true" and folder in NEEDS_A_MACHINE and not hasattr(report, "wasxfail"):
+        report.outcome = "failed"
+        report.longrepr = f"{item.nodeid} was skipped, which CI does not accept: {call.excinfo and call.excinfo.value}"
