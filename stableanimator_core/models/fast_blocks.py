@@ -1,0 +1,190 @@
+"""Forward functions for the blocks of diffusers' spatio-temporal U-Net that do the same with fewer passes over memory.
+
+diffusers' public class stays the container: names of submodules are the checkpoint's keys and therefore do not change
+between its versions. Blocks are recognised by these names and get a subclass of their own class, so hooks, regional
+compilation and gradient checkpointing work as on any module.
+
+What is left out or merged: divisions and multiplications by 1, dropout of 0, copies between image and token layout
+(channels_last throughout) and between frame and pixel order, projections of the time embedding once per frame, the
+temporal residual followed by a three-pass blend.
+Axes: b batch, f frames, c channels, h w latent pixels, s h*w, n tokens, d token width.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cache
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from .folded_attention import (
+    AttentionKernel,
+    add_spatial_cross_attention,
+    spatial_self_attention,
+    temporal_cross_attention,
+    temporal_self_attention,
+)
+from .id_adapter import AdapterOptions
+
+
+@dataclass(frozen=True)
+class Conditions:
+    """What every block is told besides its features.
+
+    Attributes:
+        num_frames: frames per batch row.
+        emb: SiLU of the time embedding, [b 4c].
+        tokens: [b n d], face tokens last.
+        adapter: strength and alignment of the face branch.
+        image_only: leave the temporal layers out.
+        kernel: the softmax attention.
+    """
+
+    num_frames: int
+    emb: Tensor
+    tokens: Tensor
+    adapter: AdapterOptions
+    image_only: bool
+    kernel: AttentionKernel
+
+
+def make_fast(unet: nn.Module) -> None:
+    """Give every block of `unet` the forward functions of this module."""
+    for module in unet.modules():
+        forward = _forward_for(module)
+        if forward is not None:
+            module.__class__ = _subclass(type(module), forward)
+
+
+def make_plain(unet: nn.Module) -> None:
+    """Undo `make_fast`."""
+    for module in unet.modules():
+        if is_fast(module):
+            module.__class__ = type(module).__bases__[0]
+
+
+def is_fast(module: nn.Module) -> bool:
+    """Whether the module's forward is one of this module's."""
+    return type(module).__name__.startswith(_PREFIX)
+
+
+_PREFIX = "Fast"
+
+
+@cache
+def _subclass(base: type[nn.Module], forward: Callable[..., Any]) -> type[nn.Module]:
+    return type(_PREFIX + base.__name__, (base,), {"forward": forward})
+
+
+def _forward_for(module: nn.Module) -> Callable[..., Any] | None:
+    """Which forward a module gets, told from the names of its submodules; None if it keeps its own."""
+    children = {name for name, _ in module.named_children()}
+    if is_fast(module):
+        return None
+    if {"spatial_res_block", "temporal_res_block", "time_mixer"} <= children:
+        return residual_block
+    if {"transformer_blocks", "temporal_transformer_blocks"} <= children:
+        return transformer
+    if {"norm_in", "ff_in", "attn1", "ff"} <= children:
+        return temporal_transformer_block
+    if {"norm1", "attn1", "norm2", "attn2", "ff"} <= children:
+        return spatial_transformer_block
+    return None
+
+
+def run(parent: Any, module: nn.Module, *arguments: Any) -> Any:
+    """Call a block; where gradients are wanted and the user enabled it on the parent, with checkpointing."""
+    if torch.is_grad_enabled() and getattr(parent, "gradient_checkpointing", False):
+        return parent._gradient_checkpointing_func(module, *arguments)
+    return module(*arguments)
+
+
+def residual_block(self: Any, x: Tensor, cond: Conditions) -> Tensor:
+    """Spatial, then temporal residual block, blended; [bf c h w] to [bf c' h w]."""
+    x = _spatial_residual(self.spatial_res_block, x, cond)
+    if cond.image_only:
+        return x
+    change = _temporal_change(self.temporal_res_block, x, cond)
+    # blend(x, x + change) = x + (1 - alpha) change
+    return torch.addcmul(x, change, temporal_share(self.time_mixer, x))
+
+
+def _spatial_residual(block: Any, x: Tensor, cond: Conditions) -> Tensor:
+    emb = block.time_emb_proj(cond.emb).repeat_interleave(cond.num_frames, dim=0)[
+        :, :, None, None
+    ]  # [bf c 1 1]
+    h = block.conv1(_silu(block.norm1(x)))
+    h = block.conv2(_silu(block.norm2(_add(h, emb))))
+    return _add(h, x if block.conv_shortcut is None else block.conv_shortcut(x))
+
+
+def _temporal_change(block: Any, x: Tensor, cond: Conditions) -> Tensor:
+    """What the temporal block adds to x, [bf c h w]; its convolutions run over frames."""
+    emb = block.time_emb_proj(cond.emb)[:, :, None, None, None]  # [b c 1 1 1]
+    video = x.unflatten(0, (-1, cond.num_frames)).transpose(1, 2)  # [b c f h w], a view
+    h = block.conv1(_silu(block.norm1(video)))
+    h = block.conv2(_silu(block.norm2(_add(h, emb))))
+    return h.transpose(1, 2).flatten(0, 1)
+
+
+def transformer(self: Any, x: Tensor, cond: Conditions) -> Tensor:
+    """Spatial and temporal transformer blocks on [bf c h w]."""
+    height, width = x.shape[-2:]
+    h = self.norm(x).permute(0, 2, 3, 1).flatten(1, 2)  # [bf s c], a view if x is channels_last
+    h = self.proj_in(h).unflatten(0, (-1, cond.num_frames))  # [b f s c]
+    frame_emb = None if cond.image_only else _frame_embedding(self, h)
+    for spatial, temporal in zip(self.transformer_blocks, self.temporal_transformer_blocks, strict=True):
+        h = run(self, spatial, h, cond)
+        if frame_emb is not None:
+            mixed = run(self, temporal, h, frame_emb, cond)
+            h = torch.lerp(h, mixed, temporal_share(self.time_mixer, h))
+    h = self.proj_out(h).flatten(0, 1).unflatten(1, (height, width))  # [bf h w c]
+    return _add(h.permute(0, 3, 1, 2), x)
+
+
+def _frame_embedding(module: Any, like: Tensor) -> Tensor:
+    """Embedding of the frame numbers, [f 1 c]."""
+    numbers = torch.arange(like.shape[1], device=like.device)
+    return module.time_pos_embed(module.time_proj(numbers).to(like.dtype))[:, None]
+
+
+def spatial_transformer_block(self: Any, x: Tensor, cond: Conditions) -> Tensor:
+    """Self-attention within frames, ID adapter, feed-forward; [b f s c]."""
+    attended = spatial_self_attention(self.attn1, self.norm1(x).flatten(0, 1), cond.kernel)
+    x = _add(attended.view_as(x), x)
+    x = add_spatial_cross_attention(self.attn2, self.norm2, x, cond.tokens, cond.adapter)
+    return _add(_feed_forward(self.ff, self.norm3(x)), x)
+
+
+def temporal_transformer_block(self: Any, x: Tensor, frame_emb: Tensor, cond: Conditions) -> Tensor:
+    """Feed-forward, self-attention along frames, image tokens, feed-forward; [b f s c]."""
+    x = x + frame_emb
+    x = _add(_feed_forward(self.ff_in, self.norm_in(x)), x)
+    x = _add(temporal_self_attention(self.attn1, self.norm1(x), cond.kernel), x)
+    before = x
+    x = _add(x, temporal_cross_attention(self.attn2, lambda: self.norm2(before), cond.tokens, cond.kernel))
+    return _add(_feed_forward(self.ff, self.norm3(x)), x)
+
+
+def _feed_forward(ff: Any, x: Tensor) -> Tensor:
+    """GEGLU feed-forward over the last axis."""
+    value, gate = ff.net[0].proj(x).chunk(2, dim=-1)
+    return ff.net[2](value * F.gelu(gate))
+
+
+def temporal_share(mixer: Any, like: Tensor) -> Tensor:
+    """1 - sigmoid(mix_factor), [1]: how much the temporal branch counts. The factor is a bare parameter, so moved here."""
+    return torch.sigmoid(-mixer.mix_factor.to(device=like.device, dtype=torch.float32)).to(like.dtype)
+
+
+def _add(fresh: Tensor, other: Tensor) -> Tensor:
+    """Sum; written over `fresh`, a tensor nobody else holds, where no gradient needs it."""
+    return fresh + other if torch.is_grad_enabled() else fresh.add_(other)
+
+
+def _silu(fresh: Tensor) -> Tensor:
+    return F.silu(fresh, inplace=not torch.is_grad_enabled())
