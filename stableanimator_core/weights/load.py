@@ -1,0 +1,192 @@
+"""From a weight file to a ready network: built completely on the meta device, then filled strictly.
+
+Nothing is held twice: the file's own memory becomes the network's. All networks come back in eval mode,
+without gradients of their own, and usable inside a gradient even if loaded under `torch.inference_mode`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from importlib import import_module
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import torch
+from torch import Tensor, nn
+
+from ..errors import WeightsError
+from ..models import unet
+from ..models.face_encoder import FaceEncoder
+from ..models.image_encoder import build_image_encoder
+from ..models.iresnet import IResNet
+from ..models.pose_net import PoseNet
+from ..models.vae import build_vae
+from .files import Weights, read_weights
+from .precision import FP8_DTYPES, cast_state, store_in_fp8
+from .roles import kind_of
+from .svd import Part, configured, read_image_encoder, read_vae
+
+if TYPE_CHECKING:
+    from diffusers import AutoencoderKLTemporalDecoder, UNetSpatioTemporalConditionModel
+    from transformers import CLIPVisionModelWithProjection
+
+Module = TypeVar("Module", bound=nn.Module)
+_FIRST = 4  # keys named in a message
+_OFFICIAL = {  # role -> the model's name and its official file, for messages
+    "unet": ("StableAnimator's U-Net", "unet.pth"),
+    "pose_net": ("StableAnimator's PoseNet", "pose_net.pth"),
+    "face_encoder": ("StableAnimator's Face Encoder", "face_encoder.pth"),
+    "face_recognizer": ("the ArcFace recogniser", "glintr100_torch.pth"),
+}
+
+
+def load_exactly(module: nn.Module, state: Mapping[str, Tensor], source: str | Path) -> None:
+    """Fill a complete module with a state dict: every key used, none left, every shape equal.
+
+    The tensors become the module's own (assigned, not copied), so the module may be on the meta device.
+
+    Args:
+        module: the network.
+        state: key -> tensor.
+        source: the file, for the message.
+
+    Raises:
+        WeightsError: they differ; names the file, the network, the counts and the first keys of each kind.
+    """
+    wanted = module.state_dict()
+    missing = [key for key in wanted if key not in state]
+    unknown = [key for key in state if key not in wanted]
+    shapes = [key for key in wanted if key in state and wanted[key].shape != state[key].shape]
+    if missing or unknown or shapes:
+        raise _mismatch(module, state, str(source), missing, unknown, shapes)
+    module.load_state_dict(dict(state), strict=True, assign=True)
+
+
+def load_unet(path: str | Path, dtype: torch.dtype | None = None) -> UNetSpatioTemporalConditionModel:
+    """StableAnimator's U-Net (`unet.pth`, 1460 keys).
+
+    Args:
+        path: the file.
+        dtype: float32, float16, bfloat16; float8_e4m3fn or float8_e5m2 keep its matrices in 8 bits and the
+            rest in float16; None keeps the file's own.
+
+    Raises:
+        WeightsError: no such file, damaged, unsafe, or another model.
+    """
+    narrow = dtype if dtype in FP8_DTYPES else None
+    weights = read_weights(path)
+    config = model_config("unet", weights, Path(path))
+    _import_first("diffusers", "UNetSpatioTemporalConditionModel")
+    built = _filled(lambda: unet.build_unet(config), weights.state, path, torch.float16 if narrow else dtype)
+    return store_in_fp8(built, narrow) if narrow else built
+
+
+def load_pose_net(path: str | Path, dtype: torch.dtype | None = None) -> PoseNet:
+    """StableAnimator's PoseNet (`pose_net.pth`, 19 keys); dtype and errors as `load_unet`, without 8 bits."""
+    return _load_plain(path, "pose_net", PoseNet, dtype)
+
+
+def load_face_encoder(path: str | Path, dtype: torch.dtype | None = None) -> FaceEncoder:
+    """StableAnimator's Face Encoder (`face_encoder.pth`, 56 keys); dtype and errors as `load_pose_net`."""
+    return _load_plain(path, "face_encoder", FaceEncoder, dtype)
+
+
+def load_face_recognizer(path: str | Path, dtype: torch.dtype | None = None) -> IResNet:
+    """ArcFace's IResNet-100 (`glintr100_torch.pth`, 925 keys); dtype and errors as `load_pose_net`."""
+    return _load_plain(path, "face_recognizer", IResNet, dtype)
+
+
+def load_vae(path: str | Path, dtype: torch.dtype | None = None) -> AutoencoderKLTemporalDecoder:
+    """Stable Video Diffusion's VAE from the single file, its own file or a diffusers folder.
+
+    Dtype and errors as `load_pose_net`.
+    """
+    _import_first("diffusers", "AutoencoderKLTemporalDecoder")
+    return _load_part(read_vae(path), build_vae, dtype)
+
+
+def load_image_encoder(path: str | Path, dtype: torch.dtype | None = None) -> CLIPVisionModelWithProjection:
+    """Stable Video Diffusion's CLIP image encoder; places, dtype and errors as `load_vae`.
+
+    Dtype and errors as `load_pose_net`.
+    """
+    _import_first("transformers", "CLIPVisionModelWithProjection")
+    return _load_part(read_image_encoder(path), build_image_encoder, dtype)
+
+
+def model_config(role: str, weights: Weights, path: Path) -> dict[str, Any]:
+    """The constructor arguments for one of StableAnimator's own networks.
+
+    They come from the file's metadata, else from a config.json beside it that is this model's, else from the
+    shapes.
+
+    Args:
+        role: "unet", "pose_net", "face_encoder" or "face_recognizer".
+        weights: the file's contents.
+        path: the file.
+
+    Raises:
+        WeightsError: the file is another model.
+    """
+    kind = kind_of(weights.state.keys())
+    if kind is None or kind.role != role:
+        keys = ", ".join(list(weights.state)[:_FIRST])
+        looks = f"looks like {kind.label}" if kind else f"has the keys of no known model ({keys}, ...)"
+        model, official = _OFFICIAL[role]
+        raise WeightsError(str(path), f"{looks}, not {model}", f"choose {official} for this input")
+    class_name, from_shapes = {
+        "unet": ("UNetSpatioTemporalConditionModel", unet.config_from),
+        "pose_net": ("PoseNet", PoseNet.config_from),
+        "face_encoder": ("FaceEncoder", FaceEncoder.config_from),
+        "face_recognizer": ("IResNet", IResNet.config_from),
+    }[role]
+    return configured(weights, path, class_name, from_shapes)
+
+
+def _load_plain(
+    path: str | Path, role: str, model: Callable[..., Module], dtype: torch.dtype | None
+) -> Module:
+    weights = read_weights(path)
+    config = model_config(role, weights, Path(path))
+    return _filled(lambda: model(**config), weights.state, path, dtype)
+
+
+def _load_part(part: Part, build: Callable[[Mapping[str, Any]], Module], dtype: torch.dtype | None) -> Module:
+    return _filled(lambda: build(part.config), part.state, part.source, dtype)
+
+
+def _import_first(library: str, name: str) -> None:
+    """Import a class now: a library may make tensors while it is imported, and not on the meta device."""
+    getattr(import_module(library), name)
+
+
+def _filled(
+    build: Callable[[], Module], state: Mapping[str, Tensor], source: str | Path, dtype: torch.dtype | None
+) -> Module:
+    with torch.inference_mode(False):
+        with torch.device("meta"):
+            module = build()
+        load_exactly(module, cast_state(state, dtype), source)
+        return module.eval().requires_grad_(False)
+
+
+def _mismatch(
+    module: nn.Module,
+    state: Mapping[str, Tensor],
+    source: str,
+    missing: list[str],
+    unknown: list[str],
+    shapes: list[str],
+) -> WeightsError:
+    wanted = module.state_dict()
+    sized = [f"{key} {tuple(state[key].shape)} instead of {tuple(wanted[key].shape)}" for key in shapes]
+    found = [
+        f"{len(keys)} {label} (first: {', '.join(keys[:_FIRST])})"
+        for label, keys in (("missing", missing), ("unknown", unknown), ("of another shape", sized))
+        if keys
+    ]
+    taken = len(wanted) - len(missing) - len(shapes)
+    problem = f"does not fit {type(module).__name__}: {taken} of {len(wanted)} keys fit, {'; '.join(found)}"
+    kind = kind_of(state.keys())
+    looks = f"it looks like {kind.label}; " if kind and missing else ""
+    return WeightsError(source, problem, f"{looks}use the file made for this model, or download it again")
