@@ -59,5 +59,5 @@ def find_or_install(python: Path) -> Path | None:
         subprocess.run([str(python), "-m", "playwright", "install", "chromium"], stdout=sys.stderr)
         found = find(python)
     if found is None:
-        say("NO BROWSER: the browser tests cannot run. Install Chromium or Chrome, or set STABLEANIMATOR_BROWSER.")
+        say("NO BROWSER: the browser tests cannot run. Install Chromium, or set STABLEANIMATOR_BROWSER.")
     return found

@@ -77,7 +77,9 @@ class ComfyClient:
         """
         with Path(path).open("rb") as file:
             files = {"image": (name or Path(path).name, file)}
-            answer = requests.post(f"{self.url}/upload/image", files=files, data={"overwrite": "true"}, timeout=60)
+            answer = requests.post(
+                f"{self.url}/upload/image", files=files, data={"overwrite": "true"}, timeout=60
+            )
         answer.raise_for_status()
         return answer.json()["name"]
 
@@ -92,7 +94,9 @@ class ComfyClient:
         if not answer.ok:
             raise PromptRefused(answer.json())
         accepted = answer.json()
-        if accepted.get("node_errors"):  # one output is fine, another is not: the server would run half a workflow
+        if accepted.get(
+            "node_errors"
+        ):  # one output is fine, another is not: the server would run half a workflow
             self.interrupt(accepted["prompt_id"])
             raise PromptRefused(accepted)
         return accepted["prompt_id"]
@@ -157,7 +161,7 @@ def result_of(prompt_id: str, entry: dict[str, Any]) -> Result:
 
 @contextlib.contextmanager
 def listening(client: ComfyClient, on_event: OnEvent | None):
-    """Inside, `on_event` gets the server's JSON messages. In a thread: the caller's may have an event loop already."""
+    """Inside, `on_event` gets the server's JSON messages. Threaded: the caller may have an event loop."""
     if on_event is None:
         yield
         return

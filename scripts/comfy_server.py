@@ -1,7 +1,7 @@
 """A real ComfyUI server with this pack in its custom_nodes: made, started, watched, stopped.
 
-Used by the demo, the tests and scripts/locales.py. Everything the server writes lies under one base folder; the ComfyUI
-folder itself stays untouched.
+Used by the demo, the tests and scripts/locales.py. Everything the server writes lies under one base folder;
+the ComfyUI folder itself stays untouched.
 """
 
 from __future__ import annotations
@@ -32,14 +32,19 @@ class ServerError(RuntimeError):
 
 
 def pack_files(repository: Path = REPOSITORY) -> list[str]:
-    """Relative paths of what a user's custom_nodes would hold: all that git would commit, less .comfyignore."""
+    """Relative paths of what a user's custom_nodes would hold: what git would commit, less .comfyignore."""
     command = ["git", "-C", str(repository), "ls-files", "-z", "--cached", "--others"]
     try:
         everything = git_paths([*command, "--exclude-standard"])
         left_out = git_paths([*command, "--ignored", "--exclude-from=.comfyignore"])
-    except (subprocess.CalledProcessError, OSError):  # an unpacked archive has no git: it holds no more than the pack
+    except (
+        subprocess.CalledProcessError,
+        OSError,
+    ):  # an unpacked archive has no git: it holds no more than the pack
         everything = {str(path.relative_to(repository)) for path in repository.rglob("*") if path.is_file()}
-        everything = {path for path in everything if "__pycache__" not in path and not path.startswith(".git")}
+        everything = {
+            path for path in everything if "__pycache__" not in path and not path.startswith(".git")
+        }
         left_out = set()
     return sorted(path for path in everything - left_out if (repository / path).is_file())
 
@@ -61,7 +66,15 @@ def install_pack(custom_nodes: Path, repository: Path = REPOSITORY, name: str = 
 
 def make_base(base: Path) -> Path:
     """The folders and settings that a ComfyUI of its own user needs under `base`."""
-    for folder in ("custom_nodes", "models", "input", "output", "temp", "user/default/workflows", "user/default/subgraphs"):
+    for folder in (
+        "custom_nodes",
+        "models",
+        "input",
+        "output",
+        "temp",
+        "user/default/workflows",
+        "user/default/subgraphs",
+    ):
         (base / folder).mkdir(parents=True, exist_ok=True)
     (base / "user/default/comfy.settings.json").write_text(json.dumps(SETTINGS))
     return base
@@ -115,7 +128,11 @@ class ComfyServer:
         command += ["--disable-all-custom-nodes", "--whitelist-custom-nodes", *self.packs, *self.arguments]
         with self.log_file.open("wb") as log:
             self.process = subprocess.Popen(
-                [str(part) for part in command], cwd=self.comfyui, env=server_environment(), stdout=log, stderr=log
+                [str(part) for part in command],
+                cwd=self.comfyui,
+                env=server_environment(),
+                stdout=log,
+                stderr=log,
             )
         self.client = ComfyClient(self.url, self.check_alive)
         end = time.monotonic() + timeout
@@ -163,7 +180,7 @@ class ComfyServer:
 
 
 def server_environment() -> dict[str, str]:
-    """Ours without a PYTHONPATH, which would hide a broken import of the pack, and with downloads switched off."""
+    """Ours, with downloads switched off, and without the PYTHONPATH that would hide a broken import."""
     hidden = ("PYTHONPATH", "PYTHONHOME", "PYTHONDONTWRITEBYTECODE")
     kept = {name: value for name, value in os.environ.items() if name not in hidden}
     return {**kept, "HF_HUB_OFFLINE": "1", "TRANSFORMERS_OFFLINE": "1", "PYTHONUTF8": "1"}

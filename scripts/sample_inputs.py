@@ -1,4 +1,4 @@
-"""Inputs that anyone may use: NASA's portrait of Eileen Collins (public domain), and the motions in `assets/`."""
+"""Inputs that anyone may use: NASA's portrait of Eileen Collins (public domain), the motions in `assets/`."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def write_portrait(path: Path) -> Path:
 
 
 def put_into(folder: Path) -> None:
-    """The portrait and every sample file of `assets/`, without its folders, as a user's input folder would hold them."""
+    """The portrait and every sample file of `assets/`, flat, as a user's input folder would hold them."""
     write_portrait(folder / PORTRAIT)
     for path in sorted((REPOSITORY / "assets").rglob("*")):
         if path.suffix in SUFFIXES:

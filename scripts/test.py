@@ -1,8 +1,8 @@
 #!/usr/bin/env python3
 """All checks and tests, in the environment of scripts/env.py.
 
-    python3 scripts/test.py                      everything, as CI runs it
-    python3 scripts/test.py tests/core -k pose   only pytest, with these arguments
+python3 scripts/test.py                      everything, as CI runs it
+python3 scripts/test.py tests/core -k pose   only pytest, with these arguments
 """
 
 from __future__ import annotations
@@ -56,7 +56,10 @@ def check(name: str, command: list[str | Path], given: dict[str, str]) -> bool:
     print(f"\n== {name}", flush=True)
     began = time.monotonic()
     code = subprocess.run([str(part) for part in command], env=given, cwd=REPOSITORY).returncode
-    print(f"== {name}: {'ok' if code == 0 else f'FAILED ({code})'} after {time.monotonic() - began:.0f} s", flush=True)
+    print(
+        f"== {name}: {'ok' if code == 0 else f'FAILED ({code})'} after {time.monotonic() - began:.0f} s",
+        flush=True,
+    )
     return code == 0
 
 
@@ -65,13 +68,20 @@ def checks(environment: env.Environment, given: dict[str, str]) -> list[str]:
     python = environment.python
     conformance = [python, "-m", "stableanimator_core.conformance"]
     goldens = [folder for folder in GOLDENS if folder.is_dir()]
-    oldest = {**given, "PYTHONPATH": os.pathsep.join([str(environment.diffusers_oldest), given["PYTHONPATH"]])}
+    oldest = {
+        **given,
+        "PYTHONPATH": os.pathsep.join([str(environment.diffusers_oldest), given["PYTHONPATH"]]),
+    }
     plan = (
         ("ruff check", [python, "-m", "ruff", "check", "."], given),
         ("ruff format", [python, "-m", "ruff", "format", "--check", "."], given),
         ("pyright", [python, "-m", "pyright", "--pythonpath", python, "stableanimator_core"], given),
         *((f"conformance {folder}", [*conformance, folder], given) for folder in goldens),
-        (f"conformance, diffusers {env.OLDEST_DIFFUSERS}", [*conformance, GOLDENS[0], "--only", *BOTH_ENDS], oldest),
+        (
+            f"conformance, diffusers {env.OLDEST_DIFFUSERS}",
+            [*conformance, GOLDENS[0], "--only", *BOTH_ENDS],
+            oldest,
+        ),
     )
     return [name for name, command, variables_of_it in plan if not check(name, command, variables_of_it)]
 
@@ -90,7 +100,9 @@ def main() -> int:
     failed = [] if arguments else checks(environment, given)
     print(f"\nFailed before the tests: {', '.join(failed)}" if failed else "\n== pytest", flush=True)
     # pytest comes last: its summary is the last line
-    code = subprocess.run([environment.python, "-m", "pytest", *(arguments or ["tests"])], env=given, cwd=REPOSITORY).returncode
+    code = subprocess.run(
+        [environment.python, "-m", "pytest", *(arguments or ["tests"])], env=given, cwd=REPOSITORY
+    ).returncode
     return code or (1 if failed else 0)
 
 

@@ -1,7 +1,7 @@
-"""A workflow as the frontend saves it (nodes, links, widget values by position) -> the API form that /prompt takes.
+"""A workflow as the frontend saves it (nodes, links, widget values by position) -> the API form of /prompt.
 
-The browser does this in JavaScript (`app.graphToPrompt`); here it is done from /object_info alone, so that the demo
-needs no browser. A browser test holds both against each other for every shipped workflow.
+The browser does this in JavaScript (`app.graphToPrompt`); here it is done from /object_info alone, so that the
+demo needs no browser. A browser test holds both against each other for every shipped workflow.
 
     python scripts/workflow_api.py workflow.json object_info.json > prompt.json
 """
@@ -49,14 +49,14 @@ def to_api(workflow: dict[str, Any], object_info: dict[str, Any]) -> dict[str, d
 
 
 def as_list(link: list | dict) -> list:
-    """[id, origin, origin slot, target, target slot, type] from either form in which the frontend saves a link."""
+    """[id, origin, origin slot, target, target slot, type] from either form of a saved link."""
     if isinstance(link, list):
         return link
     return [link[key] for key in ("id", "origin_id", "origin_slot", "target_id", "target_slot", "type")]
 
 
 def inputs_in_order(info: dict[str, Any]) -> Iterator[tuple[str, Any, dict[str, Any]]]:
-    """Name, type and options of a node type's inputs, in the order in which the frontend makes their widgets."""
+    """Name, type and options of a node type's inputs, in the order of their widgets."""
     for part in ("required", "optional"):
         specs = info["input"].get(part) or {}
         for name in (info.get("input_order") or {}).get(part) or specs:
@@ -65,7 +65,7 @@ def inputs_in_order(info: dict[str, Any]) -> Iterator[tuple[str, Any, dict[str, 
 
 
 def widget_names(info: dict[str, Any]) -> list[str | None]:
-    """What each place of `widgets_values` holds: an input's name, or None for a widget that is only the frontend's."""
+    """What each place of `widgets_values` holds: an input's name; None for the frontend's own widgets."""
     names: list[str | None] = []
     for name, kind, options in inputs_in_order(info):
         is_widget = isinstance(kind, list) or kind in WIDGET_TYPES

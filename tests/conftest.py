@@ -1,6 +1,6 @@
-"""What all tests share: the real ComfyUI server, started once, and the rule that CI skips nothing that needs it.
+"""What all tests share: the real ComfyUI server, started once, and the rule that CI skips nothing of it.
 
-`scripts/test.py` names the ComfyUI folder and the browser in the environment. Without them (plain `pytest tests/core`)
+`scripts/test.py` names the ComfyUI folder and the browser in the environment. Without them (plain `pytest tests`)
 the tests that need them are skipped, loudly; under CI=true that is a failure.
 """
 
@@ -64,7 +64,11 @@ def comfy(comfyui: Path, demo_weights: Path, tmp_path_factory: pytest.TempPathFa
 def object_info(comfy) -> dict:
     """What the server tells about this pack's nodes, by node id."""
     everything = comfy.client.object_info()
-    return {node: info for node, info in everything.items() if info["python_module"] == "custom_nodes.stableanimator"}
+    return {
+        node: info
+        for node, info in everything.items()
+        if info["python_module"] == "custom_nodes.stableanimator"
+    }
 
 
 @pytest.hookimpl(hookwrapper=True)
@@ -73,6 +77,13 @@ def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo):
     outcome = yield
     report = outcome.get_result()
     folder = item.path.relative_to(REPOSITORY / "tests").parts[0]
-    if report.skipped and os.environ.get("CI") == "true" and folder in NEEDS_A_MACHINE and not hasattr(report, "wasxfail"):
+    if (
+        report.skipped
+        and os.environ.get("CI") == "true"
+        and folder in NEEDS_A_MACHINE
+        and not hasattr(report, "wasxfail")
+    ):
         report.outcome = "failed"
-        report.longrepr = f"{item.nodeid} was skipped, which CI does not accept: {call.excinfo and call.excinfo.value}"
+        report.longrepr = (
+            f"{item.nodeid} was skipped, which CI does not accept: {call.excinfo and call.excinfo.value}"
+        )

@@ -1,0 +1,56 @@
+"""One picture that shows what the pack did: photo, skeleton and result side by side, for some frames."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from PIL import Image, ImageDraw, ImageFont, ImageOps
+
+CELL = 232
+GAP = 10
+CAPTION = 26
+BLOCKS_ABREAST = 2
+BACKGROUND, TEXT, MUTED, WARNING = "#17181c", "#f2f2f2", "#a6a8b0", "#ffb74d"
+
+
+def evenly(count: int, wanted: int) -> list[int]:
+    """`wanted` indices spread over `count`, the first and the last among them; fewer if there are fewer.
+
+    >>> evenly(16, 4)
+    [0, 5, 10, 15]
+    """
+    if count <= wanted:
+        return list(range(count))
+    return [round(i * (count - 1) / (wanted - 1)) for i in range(wanted)]
+
+
+def contact_sheet(
+    reference: Image.Image,
+    poses: Sequence[Image.Image],
+    results: Sequence[Image.Image],
+    *,
+    title: str,
+    warning: str = "",
+    frames: int = 8,
+) -> Image.Image:
+    """Blocks of photo | skeleton | result, two abreast, `frames` of them, under `title` and `warning`."""
+    chosen = evenly(min(len(poses), len(results)), frames)
+    rows = -(-len(chosen) // BLOCKS_ABREAST)
+    head = GAP + 34 + (28 if warning else 0) + CAPTION
+    block = 3 * CELL + 2 * 3 + 2 * GAP  # three cells, hairlines between them
+    width = 2 * GAP + BLOCKS_ABREAST * block
+    sheet = Image.new("RGB", (width, head + rows * (CELL + CAPTION + GAP) + GAP), BACKGROUND)
+    pen = ImageDraw.Draw(sheet)
+    pen.text((2 * GAP, GAP), title, fill=TEXT, font=ImageFont.load_default(24))
+    if warning:
+        pen.text((2 * GAP, GAP + 34), warning, fill=WARNING, font=ImageFont.load_default(19))
+    for place, frame in enumerate(chosen):
+        row, column = divmod(place, BLOCKS_ABREAST)
+        left, top = 2 * GAP + column * block, head + row * (CELL + CAPTION + GAP)
+        for i, (caption, picture) in enumerate(
+            (("photo", reference), ("pose", poses[frame]), (f"result, frame {frame + 1}", results[frame]))
+        ):
+            corner = (left + i * (CELL + 3), top)
+            sheet.paste(ImageOps.pad(picture.convert("RGB"), (CELL, CELL), color=BACKGROUND), corner)
+            pen.text((corner[0] + 2, top + CELL + 4), caption, fill=MUTED, font=ImageFont.load_default(16))
+    return sheet

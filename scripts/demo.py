@@ -1,0 +1,271 @@
+#!/usr/bin/env python3
+"""A portrait and a motion become a video, in a real ComfyUI server, with the shipped workflow.
+
+    python3 scripts/demo.py                                     everything on the spot, also on a bare machine
+    python3 scripts/demo.py --weights ~/models/StableAnimator   the official weights, in the tree they come in
+    python3 scripts/demo.py --comfyui ~/ComfyUI                 your ComfyUI and its models; it is not changed
+
+Writes animation.mp4, contact_sheet.png and timings.json. Without official weights it makes small random ones,
+which show the plumbing, not the quality.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import shutil
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import env
+
+REPOSITORY = Path(__file__).resolve().parent.parent
+WORKFLOW = REPOSITORY / "workflows" / "animate-from-keypoints.json"
+RANDOM_WEIGHTS = "random weights: shows the plumbing, not the quality"
+WHAT_A_SERVER_NEEDS = ("torch", "diffusers", "insightface", "onnxruntime")
+NO_GPU = "import sys, torch; sys.exit(torch.cuda.is_available() or torch.backends.mps.is_available())"
+
+
+def arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument(
+        "--out", type=Path, default=REPOSITORY / "demo_output", help="folder for what it makes"
+    )
+    parser.add_argument("--comfyui", type=Path, help="the folder of an installed ComfyUI (with main.py)")
+    parser.add_argument(
+        "--python", type=Path, help="that ComfyUI's interpreter; found by itself in venv/ or .venv/"
+    )
+    parser.add_argument("--weights", type=Path, help="folder with the official weights, at any depth")
+    parser.add_argument(
+        "--workflow", type=Path, default=WORKFLOW, help="another workflow file of the frontend"
+    )
+    parser.add_argument("--steps", type=int, help="sampling steps; the workflow's if left out")
+    parser.add_argument("--timeout", type=float, default=3600, help="seconds that the run may take")
+    return parser.parse_args()
+
+
+def in_environment() -> env.Environment:
+    """The demo's environment. Started by another Python, the program starts again in it."""
+    environment = env.find()
+    if Path(sys.prefix).resolve() != environment.venv.resolve():
+        began = time.monotonic()
+        environment.ensure()
+        os.environ["STABLEANIMATOR_SETUP_SECONDS"] = f"{time.monotonic() - began:.1f}"
+        command = [str(environment.python), __file__, *sys.argv[1:]]
+        if os.name == "nt":  # exec returns to the shell at once there
+            sys.exit(subprocess.run(command).returncode)
+        os.execv(command[0], command)
+    return environment
+
+
+def comfyui_and_python(options: argparse.Namespace, environment: env.Environment) -> tuple[Path, Path]:
+    """The ComfyUI to run and the interpreter to run it with.
+
+    Raises:
+        DemoError: the folder is no ComfyUI, or its Python lacks what the pack needs.
+    """
+    from demo_prompt import DemoError
+
+    if options.comfyui is None:
+        return environment.comfyui, environment.python
+    folder = options.comfyui.expanduser().resolve()
+    if not (folder / "main.py").is_file():
+        raise DemoError(f"{folder} holds no main.py; name the folder that ComfyUI is started from")
+    beside = [folder / "venv", folder / ".venv"]
+    found = [env.interpreter_of(venv) for venv in beside] + [folder.parent / "python_embeded" / "python.exe"]
+    python = options.python or next((path for path in found if path.is_file()), None)
+    if python is None:
+        raise DemoError(f"no venv in {folder}; name the interpreter that starts this ComfyUI with --python")
+    missing = [name for name in WHAT_A_SERVER_NEEDS if not env.starts(python, f"import {name}")]
+    if missing:
+        advice = f"{python} -m pip install -r {REPOSITORY / 'requirements.txt'}"
+        raise DemoError(f"{python} cannot import {', '.join(missing)}; install them: {advice}")
+    return folder, python
+
+
+def prepare_models(models: Path, options: argparse.Namespace) -> str:
+    """Show the server the weights there are, or make some; what they are, in words."""
+    from demo_prompt import DemoError
+
+    installed = options.comfyui.expanduser().resolve() / "models" if options.comfyui else None
+    for folder in sorted(installed.iterdir()) if installed and installed.is_dir() else []:
+        if folder.is_dir():
+            replace_by_link(models / folder.name, folder)
+    ours = models / "stableanimator"
+    if options.weights is not None:
+        weights = options.weights.expanduser().resolve()
+        if not weights.is_dir():
+            raise DemoError(f"--weights: there is no folder {weights}")
+        replace_by_link(ours, weights)
+        return str(weights)
+    if ours.is_symlink() and any(ours.rglob("*unet*")):
+        return str(ours.resolve())
+    remove(ours)
+    ours.mkdir()
+    importable = {**os.environ, "PYTHONPATH": str(REPOSITORY)}
+    command = [sys.executable, "-m", "stableanimator_core.demo_weights", str(ours)]
+    if subprocess.run(command, env=importable, cwd=ours, stdout=sys.stderr).returncode != 0:
+        raise DemoError("making the random weights failed; its message stands above")
+    return "random"
+
+
+def remove(path: Path) -> None:
+    if path.is_symlink():
+        path.unlink()
+    elif path.exists():
+        shutil.rmtree(path)
+
+
+def replace_by_link(path: Path, target: Path) -> None:
+    remove(path)
+    path.symlink_to(target, target_is_directory=True)
+
+
+class Progress:
+    """Prints what the server is doing, and notes how long each node took."""
+
+    def __init__(self, prompt: dict[str, Any]):
+        self.titles = {node: part["_meta"]["title"] for node, part in prompt.items()}
+        self.seconds: dict[str, float] = {}
+        self.node: str | None = None
+        self.began = 0.0
+
+    def __call__(self, event: dict[str, Any]) -> None:
+        data = event.get("data", {})
+        if event.get("type") == "executing":
+            self.finish()
+            self.node, self.began = data.get("node"), time.monotonic()
+        elif event.get("type") == "progress" and sys.stderr.isatty():
+            title = self.titles.get(str(data.get("node")), "")
+            print(f"\r  {title} {data['value']}/{data['max']} ", end="", file=sys.stderr, flush=True)
+
+    def finish(self) -> None:
+        if self.node is not None:
+            title, seconds = self.titles.get(self.node, self.node), time.monotonic() - self.began
+            self.seconds[f"{title} ({self.node})"] = round(seconds, 2)
+            env.say(f"\r  {title}: {seconds:.1f} s          ")
+        self.node = None
+
+
+def animate(server: Any, options: argparse.Namespace, weights: str) -> dict[str, Any]:
+    """Queue the workflow and write what comes out; the timings.
+
+    Raises:
+        DemoError: the workflow failed; says at which node and why.
+    """
+    import demo_prompt
+    import sample_inputs
+    from workflow_api import to_api
+
+    portrait = sample_inputs.write_portrait(options.out / "portrait.png")
+    files = server.client.upload(portrait, sample_inputs.PORTRAIT), server.client.upload(sample_inputs.MOTION)
+    object_info = server.client.object_info()
+    prompt = to_api(json.loads(options.workflow.read_text(encoding="utf-8")), object_info)
+    prompt = demo_prompt.use_installed_weights(demo_prompt.use_inputs(prompt, *files), object_info)
+    prompt = demo_prompt.with_pictures(demo_prompt.with_settings(prompt, {"steps": options.steps}))
+    progress = Progress(prompt)
+    result = server.client.run(prompt, timeout=options.timeout, on_event=progress)
+    if result.status != "success":
+        node = progress.titles.get(str(result.error.get("node_id")), "the server")
+        reason = result.error.get("exception_message") or f"the run was {result.status}"
+        raise demo_prompt.DemoError(f"{node}: {reason.strip()}")
+    write_outputs(server.client, result, portrait, options, weights)
+    return {"run": round(result.seconds, 2), "nodes": progress.seconds}
+
+
+def write_outputs(
+    client: Any, result: Any, portrait: Path, options: argparse.Namespace, weights: str
+) -> None:
+    import demo_prompt
+    from contact_sheet import contact_sheet
+    from PIL import Image
+
+    videos = [file for file in result.files() if file["filename"].endswith(".mp4")]
+    if not videos:
+        raise demo_prompt.DemoError("the workflow saved no .mp4")
+    (options.out / "animation.mp4").write_bytes(client.view(videos[0]))
+    poses, frames = (
+        save_all(client, result.files(node), options.out / node)
+        for node in (demo_prompt.POSES, demo_prompt.RESULT)
+    )
+    pictures = [[Image.open(path) for path in paths] for paths in (poses, frames)]
+    warning = RANDOM_WEIGHTS if weights == "random" else ""
+    title = f"StableAnimator for ComfyUI: {options.workflow.stem}, {len(frames)} frames"
+    sheet = contact_sheet(Image.open(portrait), *pictures, title=title, warning=warning)
+    sheet.save(options.out / "contact_sheet.png")
+
+
+def save_all(client: Any, files: list[dict[str, str]], folder: Path) -> list[Path]:
+    remove(folder)
+    folder.mkdir()
+    paths = [folder / f"{i:05}.png" for i in range(len(files))]
+    for path, file in zip(paths, files, strict=True):
+        path.write_bytes(client.view(file))
+    return paths
+
+
+def demo(options: argparse.Namespace, environment: env.Environment) -> None:
+    from comfy_server import ComfyServer, install_pack, make_base
+
+    comfyui, python = comfyui_and_python(options, environment)
+    base = make_base(options.out / "comfyui")
+    install_pack(base / "custom_nodes")
+    weights = prepare_models(base / "models", options)
+    processor = ["--cpu"] if env.starts(python, NO_GPU) else []
+    env.say(f"ComfyUI: {comfyui}{' on the CPU' if processor else ''}; weights: {weights}")
+    began = time.monotonic()
+    with ComfyServer(python, comfyui, base, arguments=processor) as server:
+        started = round(time.monotonic() - began, 2)
+        timings = animate(server, options, weights)
+        system = server.client.get("/system_stats").json()["system"]
+    setup = float(os.environ.get("STABLEANIMATOR_SETUP_SECONDS", 0))
+    report = {"workflow": options.workflow.name, "weights": weights, "device": "cpu" if processor else "gpu"}
+    report |= {"comfyui": system.get("comfyui_version"), "pytorch": system.get("pytorch_version")}
+    report["seconds"] = {"environment": setup, "server start": started, **timings}
+    (options.out / "timings.json").write_text(json.dumps(report, indent=2) + "\n")
+
+
+def main() -> int:
+    options = arguments()
+    options.out = options.out.expanduser().resolve()
+    try:
+        environment = in_environment()
+    except env.SetupError as error:
+        env.say(f"The environment could not be made: {error}")
+        return 1
+    import requests
+    from comfy_client import PromptRefused
+    from comfy_server import ServerError
+    from demo_prompt import DemoError
+    from workflow_api import WorkflowError
+
+    options.out.mkdir(parents=True, exist_ok=True)
+    try:
+        demo(options, environment)
+    except (
+        DemoError,
+        WorkflowError,
+        PromptRefused,
+        ServerError,
+        TimeoutError,
+        OSError,
+        requests.RequestException,
+    ) as error:
+        env.say(f"\nThe demo stopped: {error}\nThe server's log: {options.out / 'comfyui' / 'server.log'}")
+        return 1
+    except KeyboardInterrupt:
+        env.say("\nstopped")
+        return 130
+    for name in ("animation.mp4", "contact_sheet.png", "timings.json"):
+        print(options.out / name)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

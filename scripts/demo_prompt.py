@@ -1,0 +1,85 @@
+"""Small changes to a prompt in API form: files that are here, and pictures of what flows in it."""
+
+from __future__ import annotations
+
+import copy
+from typing import Any
+
+Prompt = dict[str, dict[str, Any]]
+
+RESULT, POSES = "demo_result", "demo_poses"
+POSE_DRAW = "StableAnimator_PoseDraw"
+
+
+class DemoError(RuntimeError):
+    """The demo cannot go on; the message says what to do."""
+
+
+def use_installed_weights(prompt: Prompt, object_info: dict[str, Any]) -> Prompt:
+    """Where a menu of our nodes names a file that is not installed, take the first that is."""
+    prompt = copy.deepcopy(prompt)
+    for part in prompt.values():
+        if not part["class_type"].startswith("StableAnimator_"):
+            continue
+        for name, value in part["inputs"].items():
+            options = menu(object_info[part["class_type"]], name)
+            if isinstance(value, str) and options and value not in options:
+                part["inputs"][name] = options[0]
+    return prompt
+
+
+def menu(info: dict[str, Any], name: str) -> list[str]:
+    """The entries of a combo input; empty for every other input."""
+    for part in ("required", "optional"):
+        spec = (info["input"].get(part) or {}).get(name)
+        if spec is not None:
+            options = (
+                spec[0] if isinstance(spec[0], list) else (spec[1] if len(spec) > 1 else {}).get("options")
+            )
+            return options if isinstance(options, list) else []
+    return []
+
+
+def use_inputs(prompt: Prompt, portrait: str, motion: str) -> Prompt:
+    """Let LoadImage and whatever reads a .json read these uploaded files."""
+    prompt = copy.deepcopy(prompt)
+    for part in prompt.values():
+        for name, value in part["inputs"].items():
+            if part["class_type"] == "LoadImage" and name == "image":
+                part["inputs"][name] = portrait
+            elif isinstance(value, str) and value.endswith(".json"):
+                part["inputs"][name] = motion
+    return prompt
+
+
+def with_settings(prompt: Prompt, settings: dict[str, int | None]) -> Prompt:
+    """Every input of these names that holds a number gets the new one; None leaves it."""
+    prompt = copy.deepcopy(prompt)
+    for part in prompt.values():
+        for name, value in settings.items():
+            if value is not None and isinstance(part["inputs"].get(name), int):
+                part["inputs"][name] = value
+    return prompt
+
+
+def with_pictures(prompt: Prompt) -> Prompt:
+    """Also save the frames that go into the video, and the skeletons.
+
+    Raises:
+        DemoError: the workflow makes no video, or draws no skeleton.
+    """
+    frames = next(
+        (part["inputs"]["images"] for part in prompt.values() if part["class_type"] == "CreateVideo"), None
+    )
+    drawn = next((node for node, part in prompt.items() if part["class_type"] == POSE_DRAW), None)
+    if frames is None or drawn is None:
+        raise DemoError(f"the workflow needs the nodes CreateVideo and {POSE_DRAW} for the demo's pictures")
+    return {**prompt, RESULT: save_images(frames, RESULT), POSES: save_images([drawn, 0], POSES)}
+
+
+def save_images(images: list, prefix: str) -> dict[str, Any]:
+    return {
+        "class_type": "SaveImage",
+        "inputs": {"images": images, "filename_prefix": prefix},
+        "_meta": {"title": prefix},
+    }
