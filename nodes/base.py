@@ -1,0 +1,47 @@
+"""What every node of the pack shares: errors that name the node, inputs that work on old and new ComfyUI."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+from comfy_api.latest import io
+
+from ..stableanimator_core.errors import InputError
+
+CATEGORY = "StableAnimator"
+
+_Input = TypeVar("_Input")
+
+
+class AnimatorNode(io.ComfyNode):
+    """A node whose `InputError`s begin with its display name, so that the message alone says where to look."""
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        if "execute" in cls.__dict__:
+            cls.execute = classmethod(_naming_the_node(cls.__dict__["execute"].__func__))
+
+
+def _naming_the_node(execute: Callable[..., io.NodeOutput]) -> Callable[..., io.NodeOutput]:
+    @functools.wraps(execute)
+    def named(cls: type[AnimatorNode], *args: Any, **kwargs: Any) -> io.NodeOutput:
+        try:
+            return execute(cls, *args, **kwargs)
+        except InputError as error:
+            error.args = (f"{cls.define_schema().display_name} - {error}",)
+            raise
+
+    return named
+
+
+def advanced(node_input: _Input) -> _Input:
+    """Fold an input under "Show advanced inputs" where the frontend can; elsewhere it stays visible.
+
+    The keyword `advanced=` exists from ComfyUI 0.10 on and is a TypeError before; this way works on both.
+    """
+    extra = getattr(node_input, "extra_dict", None)
+    if isinstance(extra, dict):
+        extra["advanced"] = True
+    return node_input

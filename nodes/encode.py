@@ -1,0 +1,231 @@
+"""ArcFace + CLIP Encode and Apply PoseNet: reference, face and skeletons into CONDITIONING."""
+
+from __future__ import annotations
+
+import torch
+from comfy_api.latest import io
+
+from ..stableanimator_core import conditioning as cond
+from ..stableanimator_core.errors import InputError
+from ..stableanimator_core.preprocess import (
+    check_pictures,
+    check_size,
+    clip_pixels,
+    pose_pixels,
+    reference_pixels,
+    to_uint8,
+)
+from ..stableanimator_core.windows import DEFAULT_WINDOW_SIZE
+from .base import CATEGORY, AnimatorNode, advanced
+from .managed import ManagedNetwork, encode_reference, image_embedding
+from .model import POSE, TIME_IDS, PoseCondition
+from .sockets import FaceEncoderSocket, FaceInput, FaceSocket, PoseNetSocket, expect
+
+_LOADER = "Load Animator Models"
+
+
+class ArcFaceCLIPEncode(AnimatorNode):
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return io.Schema(
+            node_id="StableAnimator_ArcFaceCLIPEncode",
+            display_name="ArcFace + CLIP Encode",
+            category=f"{CATEGORY}/conditioning",
+            description="Encodes the photo three ways (VAE latent, CLIP embedding, face tokens) into the conditioning, "
+            "and makes the empty latent of the clip.",
+            inputs=[
+                io.ClipVision.Input("clip_vision", tooltip="SVD's image encoder, from Load Animator Models."),
+                io.Vae.Input("vae", tooltip="SVD's VAE, from Load Animator Models."),
+                FaceEncoderSocket.Input("face_encoder", tooltip="From Load Animator Models."),
+                io.Image.Input("image", tooltip="The reference photo, any size; it is fitted to width x height."),
+                FaceSocket.Input(
+                    "face",
+                    optional=True,
+                    tooltip="Who the person is, from Face Embed. Left open, the clip is made without identity: "
+                    "the face then follows the photo's look only.",
+                ),
+                io.Int.Input(
+                    "width", default=512, min=64, max=4096, step=64, tooltip="Width of the video in pixels. Trained: 512, 576."
+                ),
+                io.Int.Input(
+                    "height", default=512, min=64, max=4096, step=64, tooltip="Height of the video in pixels. Trained: 512, 1024."
+                ),
+                io.Int.Input(
+                    "num_frames",
+                    default=16,
+                    min=1,
+                    max=4096,
+                    tooltip="Frames of the video: as many as there are skeletons. Above 16, add Animation Windows.",
+                ),
+                io.Int.Input(
+                    "seed",
+                    default=0,
+                    min=0,
+                    max=0xFFFFFFFFFFFFFFFF,
+                    control_after_generate=True,
+                    tooltip="Seed of the grain that is added to the photo. The clip's own noise is the sampler's.",
+                ),
+                advanced(
+                    io.Int.Input(
+                        "motion_bucket", default=127, min=0, max=1023, tooltip="SVD's amount of motion; 127 is what it was trained on."
+                    )
+                ),
+                advanced(
+                    io.Float.Input(
+                        "fps", default=7.0, min=1.0, max=120.0, step=0.5, round=False,
+                        tooltip="SVD's frame-rate hint, not the video's rate; 7 is what it was trained on.",
+                    )
+                ),
+                advanced(
+                    io.Float.Input(
+                        "noise_augmentation", default=0.02, min=0.0, max=10.0, step=0.01, round=False,
+                        tooltip="Grain added to the photo before encoding. More lets the clip move away from the photo.",
+                    )
+                ),
+                advanced(
+                    io.Boolean.Input(
+                        "content_fusion",
+                        default=True,
+                        tooltip="Let the face embedding look at the whole photo (the Face Encoder). Off is the ablation: "
+                        "the face embedding goes in as it is.",
+                    )
+                ),
+                advanced(
+                    io.Int.Input(
+                        "noise_window",
+                        default=DEFAULT_WINDOW_SIZE,
+                        min=0,
+                        max=4096,
+                        tooltip="The sampler's noise repeats after this many frames, as in the official code (16), "
+                        "which holds long clips together. 0 gives every frame its own noise.",
+                    )
+                ),
+            ],
+            outputs=[
+                io.Conditioning.Output(display_name="positive", tooltip="The photo and the face. Next: Apply PoseNet."),
+                io.Conditioning.Output(display_name="negative", tooltip="The same without them. Next: Apply PoseNet."),
+                io.Latent.Output(display_name="latent", tooltip="Empty latent of the clip, for the sampler."),
+            ],
+        )
+
+    @classmethod
+    def execute(
+        cls,
+        clip_vision,
+        vae,
+        face_encoder,
+        image: torch.Tensor,
+        width: int,
+        height: int,
+        num_frames: int,
+        seed: int,
+        motion_bucket: int,
+        fps: float,
+        noise_augmentation: float,
+        content_fusion: bool,
+        noise_window: int,
+        face: FaceInput | None = None,
+    ) -> io.NodeOutput:
+        expect(face_encoder, ManagedNetwork, "face_encoder", _LOADER)
+        check_size(height, width)
+        photo = _one_photo(image)
+        embedding = image_embedding(clip_vision, clip_pixels(photo, clip_vision.image_size))
+        tokens = cond.join_tokens(embedding, _face_tokens(face_encoder, face, embedding, content_fusion))
+        noise = cond.draw_noise((1, 3, height, width), torch.Generator("cpu").manual_seed(seed))
+        pixels = cond.augment(reference_pixels(photo, height, width), noise, noise_augmentation)
+        pair = cond.Conditioning(
+            tokens, encode_reference(vae, pixels), cond.added_time_ids(fps, motion_bucket, noise_augmentation)
+        ).both_halves()
+        samples = torch.zeros(num_frames, 4, height // 8, width // 8)
+        latent = {"samples": samples}
+        if noise_window:
+            latent["batch_index"] = [frame % noise_window for frame in range(num_frames)]
+        return io.NodeOutput(_conditioning(pair, 1), _conditioning(pair, 0), latent)
+
+
+def _one_photo(image: torch.Tensor):
+    pictures = check_pictures(image, "image")
+    if len(pictures) != 1:
+        raise InputError("image", f"is a batch of {len(pictures)} pictures", "give one reference photo")
+    return to_uint8(pictures)[0]
+
+
+def _face_tokens(
+    face_encoder: ManagedNetwork, face: FaceInput | None, embedding: torch.Tensor, fuse: bool
+) -> torch.Tensor | None:
+    if face is None or expect(face, FaceInput, "face", "Face Embed").identity is None:
+        return None
+    return face_encoder(torch.from_numpy(face.identity).reshape(1, -1), embedding, fuse=fuse)
+
+
+def _conditioning(pair: cond.Conditioning, row: int) -> list:
+    """One guidance half as ComfyUI CONDITIONING; `concat_latent_image` is core's own name for it."""
+    rest = {
+        "concat_latent_image": pair.image_latents[row : row + 1],
+        TIME_IDS: pair.added_time_ids[row : row + 1],
+    }
+    return [[pair.tokens[row : row + 1], rest]]
+
+
+class ApplyPoseNet(AnimatorNode):
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return io.Schema(
+            node_id="StableAnimator_ApplyPoseNet",
+            display_name="Apply PoseNet",
+            category=f"{CATEGORY}/conditioning",
+            description="Adds the skeletons to the conditioning: one picture for each frame of the latent.",
+            inputs=[
+                io.Conditioning.Input("positive", tooltip="From ArcFace + CLIP Encode."),
+                io.Conditioning.Input("negative", tooltip="From ArcFace + CLIP Encode; it stays without skeleton."),
+                PoseNetSocket.Input("pose_net", tooltip="From Load Animator Models."),
+                io.Image.Input("poses", tooltip="Skeleton pictures on black, one for each frame, from Pose Draw."),
+                io.Float.Input(
+                    "strength",
+                    default=1.0,
+                    min=0.0,
+                    max=10.0,
+                    step=0.01,
+                    tooltip="How strongly the skeleton leads. 1 is what the model was trained on, 0 switches it off.",
+                ),
+                advanced(
+                    io.Float.Input(
+                        "start_percent", default=0.0, min=0.0, max=1.0, step=0.001, round=False,
+                        tooltip="Share of the sampling after which the skeleton begins to lead.",
+                    )
+                ),
+                advanced(
+                    io.Float.Input(
+                        "end_percent", default=1.0, min=0.0, max=1.0, step=0.001, round=False,
+                        tooltip="Share of the sampling after which the skeleton leads no more.",
+                    )
+                ),
+            ],
+            outputs=[
+                io.Conditioning.Output("with_pose", display_name="positive", tooltip="For the sampler."),
+                io.Conditioning.Output("without_pose", display_name="negative", tooltip="For the sampler."),
+            ],
+        )
+
+    @classmethod
+    def execute(
+        cls, positive, negative, pose_net, poses, strength: float, start_percent: float, end_percent: float
+    ) -> io.NodeOutput:
+        expect(pose_net, ManagedNetwork, "pose_net", _LOADER)
+        pictures = to_uint8(check_pictures(poses, "poses"))
+        features = _pose_features(pose_net, pose_pixels(pictures, *_size_of(positive)))
+        condition = PoseCondition(features * strength, start_percent, end_percent)
+        return io.NodeOutput([[tokens, {**rest, POSE: condition}] for tokens, rest in positive], negative)
+
+
+def _size_of(positive: list) -> tuple[int, int]:
+    """Height and width in pixels that the conditioning was made for."""
+    if not positive or "concat_latent_image" not in positive[0][1]:
+        raise InputError("positive", "was not made for StableAnimator", "connect ArcFace + CLIP Encode")
+    height, width = positive[0][1]["concat_latent_image"].shape[-2:]
+    return height * 8, width * 8
+
+
+def _pose_features(pose_net: ManagedNetwork, poses: torch.Tensor, chunk: int = 16) -> torch.Tensor:
+    """PoseNet over the clip, once, [f 3 H W] -> [f c h w] on the CPU, from where the sampler takes its windows."""
+    return torch.cat([pose_net(part).cpu() for part in poses.split(chunk)])

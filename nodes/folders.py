@@ -1,0 +1,97 @@
+"""Where the pack looks for its files: ComfyUI's registered folders, the user's own merged in, never replaced."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable
+from pathlib import Path
+
+import folder_paths
+
+from ..stableanimator_core.errors import WeightsError
+
+FOLDER = "stableanimator"
+WEIGHT_ENDINGS = (".safetensors", ".pth", ".pt", ".ckpt", ".bin", ".onnx")
+
+UNET_FOLDERS = (FOLDER, "diffusion_models")
+SVD_FOLDERS = (FOLDER, "checkpoints", "diffusers")
+
+
+def register() -> None:
+    """Add models/stableanimator beside whatever the user's extra_model_paths.yaml names."""
+    folder_paths.add_model_folder_path(FOLDER, os.path.join(folder_paths.models_dir, FOLDER))
+    paths, endings = folder_paths.folder_names_and_paths[FOLDER]
+    folder_paths.folder_names_and_paths[FOLDER] = (paths, set(endings) | set(WEIGHT_ENDINGS))
+
+
+def roots(folders: Iterable[str] = (FOLDER, "diffusion_models", "checkpoints", "diffusers")) -> list[Path]:
+    """Every registered folder of these names, in order."""
+    known = folder_paths.folder_names_and_paths
+    return [Path(path) for name in folders if name in known for path in folder_paths.get_folder_paths(name)]
+
+
+def file_choices(folders: Iterable[str], official: str, *words: str) -> list[str]:
+    """File names for a combo: those that contain one of `words` first, all other weights after.
+
+    Args:
+        folders: registered folder names, in order.
+        official: the published file name; offered alone when nothing is installed, so that the frontend can say
+            what is missing.
+        words: what the wanted file's name usually contains, in lower case.
+    """
+    names = [name for folder in folders for name in _names(folder)]
+    names = [name for name in dict.fromkeys(names) if name.lower().endswith(WEIGHT_ENDINGS[:-1])]
+    likely = [name for name in names if any(word in os.path.basename(name).lower() for word in words)]
+    return [*likely, *(name for name in names if name not in likely)] or [official]
+
+
+def svd_choices(official: str) -> list[str]:
+    """SVD as one checkpoint file, or as a diffusers folder (vae/ beside image_encoder/)."""
+    directories = [
+        str(directory.relative_to(root)) + "/"
+        for root in roots(SVD_FOLDERS)
+        for directory in _diffusers_directories(root)
+    ]
+    files = [name for name in file_choices(SVD_FOLDERS, official, "svd") if name != official or not directories]
+    return [*directories, *files]
+
+
+def resolve(name: str, folders: Iterable[str], what: str) -> Path:
+    """The file or directory a combo entry names; a bare file name is also found deeper down.
+
+    Raises:
+        WeightsError: there is none, or the name leads out of the folders; lists every place searched.
+    """
+    places = roots(folders)
+    for root in places:
+        path = root / name
+        if path.exists() and _inside(path, root):
+            return path
+    wanted = os.path.basename(name.rstrip("/"))
+    for root in places:
+        for path in sorted(root.glob(f"**/{wanted}")) if wanted and ".." not in name else []:
+            if _inside(path, root):
+                return path
+    searched = ", ".join(str(place) for place in places) or "no folder is registered"
+    raise WeightsError(
+        what,
+        f"'{name}' was not found in {searched}",
+        "put the file into models/stableanimator and press R, or choose another entry",
+    )
+
+
+def _names(folder: str) -> list[str]:
+    try:
+        return folder_paths.get_filename_list(folder)
+    except KeyError:  # an older ComfyUI without this folder name
+        return []
+
+
+def _diffusers_directories(root: Path) -> list[Path]:
+    found = [path.parent for path in root.glob("*/vae")] + [path.parent for path in root.glob("*/*/vae")]
+    return sorted(path for path in found if (path / "image_encoder").is_dir())
+
+
+def _inside(path: Path, root: Path) -> bool:
+    """True if the name does not climb out of `root`; links inside it may point anywhere, as ComfyUI allows."""
+    return os.path.abspath(path).startswith(os.path.abspath(root) + os.sep)

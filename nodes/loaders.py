@@ -1,0 +1,110 @@
+"""Load Animator Models: StableAnimator's files into ComfyUI's sockets."""
+
+from __future__ import annotations
+
+import comfy.model_management as mm
+import torch
+from comfy_api.latest import io
+
+from . import folders
+from .base import CATEGORY, AnimatorNode, advanced
+from .managed import ManagedNetwork, TemporalVAE, clip_vision_of
+from .model import model_patcher
+from .sockets import FaceEncoderSocket, PoseNetSocket
+
+_COMPUTE_DTYPES = [torch.float16, torch.bfloat16, torch.float32]
+_WEIGHT_DTYPES: dict[str, torch.dtype | None] = {
+    "default": None,
+    "fp16": torch.float16,
+    "bf16": torch.bfloat16,
+    "fp32": torch.float32,
+    "fp8_e4m3fn": torch.float8_e4m3fn,
+    "fp8_e5m2": torch.float8_e5m2,
+}
+
+
+class LoadAnimatorModels(AnimatorNode):
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return io.Schema(
+            node_id="StableAnimator_LoadAnimatorModels",
+            display_name="Load Animator Models",
+            category=f"{CATEGORY}/loaders",
+            description="Loads StableAnimator's three files and Stable Video Diffusion's VAE and image encoder. "
+            "Put them into models/stableanimator; the official folder tree works as it is.",
+            inputs=[
+                io.Combo.Input(
+                    "unet",
+                    options=folders.file_choices(folders.UNET_FOLDERS, "unet.pth", "unet"),
+                    tooltip="The animation U-Net with its ID adapter: unet.pth (6.2 GB) or its converted .safetensors.",
+                ),
+                io.Combo.Input(
+                    "pose_net",
+                    options=folders.file_choices((folders.FOLDER,), "pose_net.pth", "pose_net", "posenet"),
+                    tooltip="The network that turns skeleton pictures into features: pose_net.pth (0.8 MB).",
+                ),
+                io.Combo.Input(
+                    "face_encoder",
+                    options=folders.file_choices((folders.FOLDER,), "face_encoder.pth", "face_encoder"),
+                    tooltip="The network that turns a face embedding into tokens: face_encoder.pth (229 MB).",
+                ),
+                io.Combo.Input(
+                    "svd",
+                    options=folders.svd_choices("svd_xt.safetensors"),
+                    tooltip="Stable Video Diffusion XT, for its VAE and image encoder: svd_xt.safetensors, "
+                    "or the diffusers folder with vae/ and image_encoder/. Its own U-Net is not used.",
+                ),
+                advanced(
+                    io.Combo.Input(
+                        "weight_dtype",
+                        options=list(_WEIGHT_DTYPES),
+                        default="default",
+                        tooltip="How the U-Net's weights are stored. Default follows the file and your card. "
+                        "fp8 halves their memory (1.6 instead of 3.1 GB) for a small loss of detail.",
+                    )
+                ),
+            ],
+            outputs=[
+                io.Model.Output(display_name="model", tooltip="For KSampler, SamplerCustom and model patches."),
+                io.ClipVision.Output(display_name="clip_vision", tooltip="For ArcFace + CLIP Encode."),
+                io.Vae.Output(display_name="vae", tooltip="For ArcFace + CLIP Encode and VAE Decode (Animator)."),
+                PoseNetSocket.Output(display_name="pose_net", tooltip="For Apply PoseNet."),
+                FaceEncoderSocket.Output(display_name="face_encoder", tooltip="For ArcFace + CLIP Encode."),
+            ],
+        )
+
+    @classmethod
+    def execute(cls, unet: str, pose_net: str, face_encoder: str, svd: str, weight_dtype: str) -> io.NodeOutput:
+        from ..stableanimator_core.weights import load
+
+        svd_path = folders.resolve(svd, folders.SVD_FOLDERS, "svd")
+        pose_net_path = folders.resolve(pose_net, (folders.FOLDER,), "pose_net")
+        face_encoder_path = folders.resolve(face_encoder, (folders.FOLDER,), "face_encoder")
+        model = _load_unet(folders.resolve(unet, folders.UNET_FOLDERS, "unet"), weight_dtype)
+        return io.NodeOutput(
+            model,
+            clip_vision_of(load.load_image_encoder(svd_path)),
+            TemporalVAE(load.load_vae(svd_path)),
+            ManagedNetwork(load.load_pose_net(pose_net_path, dtype=torch.float32)),
+            ManagedNetwork(load.load_face_encoder(face_encoder_path, dtype=torch.float32)),
+        )
+
+
+def _load_unet(path, weight_dtype: str):
+    """MODEL in the dtype asked for; float8 is storage only, computed in what the card does best."""
+    from ..stableanimator_core.errors import InputError
+    from ..stableanimator_core.weights import load
+
+    if weight_dtype not in _WEIGHT_DTYPES:
+        raise InputError("weight_dtype", f"is '{weight_dtype}'", f"choose one of {', '.join(_WEIGHT_DTYPES)}")
+    dtype = _WEIGHT_DTYPES[weight_dtype]
+    unet = load.load_unet(path, dtype=None if dtype is None or dtype.itemsize == 1 else dtype)
+    if dtype is None:
+        file_dtype = next(unet.parameters()).dtype
+        parameters = sum(parameter.numel() for parameter in unet.parameters())
+        dtype = mm.unet_dtype(model_params=parameters, supported_dtypes=_COMPUTE_DTYPES, weight_dtype=file_dtype)
+        unet.to(dtype)
+    elif dtype.itemsize == 1:
+        load.store_in_fp8(unet, dtype)
+    compute = mm.unet_manual_cast(dtype, mm.get_torch_device(), _COMPUTE_DTYPES)
+    return model_patcher(unet, dtype, compute)
