@@ -149,14 +149,14 @@ def run(session: InferenceSession, inputs: np.ndarray) -> list[np.ndarray]:
     return [np.asarray(output, dtype=np.float32) for output in outputs]
 
 
-def tensor_type(session: InferenceSession, what: str) -> str:
-    """NumPy name of the session's first input ("float32" or "float16").
+def tensor_type(session: InferenceSession, what: str, allowed: Sequence[str] = ("float32", "float16")) -> str:
+    """NumPy name of the session's first input, one of `allowed`.
 
     Raises:
         WeightsError: it takes another type, for example 8-bit integers.
     """
     names = {"tensor(float)": "float32", "tensor(float16)": "float16"}
     found = session.get_inputs()[0].type
-    if found not in names:
+    if names.get(found) not in allowed:
         raise WeightsError(what, f"takes {found} as input", "use the float32 file")
     return names[found]
