@@ -197,28 +197,31 @@ def _foreign(path: Path, head: bytes) -> WeightsError:
 
 
 def _unpickle(path: Path) -> Any:
-    is_zip = zipfile.is_zipfile(path)
     try:
-        return torch.load(path, map_location="cpu", weights_only=True, mmap=is_zip or None)
+        if zipfile.is_zipfile(path):
+            # By path for the mapping; but torch takes a path that ends so for a safetensors file.
+            mapped = path.suffix.lower() != ".safetensors"
+            with path.open("rb") as file:
+                source = str(path) if mapped else file
+                return torch.load(source, map_location="cpu", weights_only=True, mmap=mapped)
+        with path.open("rb") as file:
+            return torch.load(file, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         raise _refused(path, error) from error
     except _DAMAGE as error:
-        cut = "is cut short or damaged" if not is_zip else f"is damaged ({str(error).splitlines()[0][:120]})"
-        raise WeightsError(
-            str(path), cut, "the download stopped early or failed; download it again"
-        ) from error
+        remedy = "the download stopped early or failed; download it again"
+        raise WeightsError(str(path), "is cut short or damaged", remedy) from error
 
 
 def _refused(path: Path, error: Exception) -> WeightsError:
     """The restricted unpickler's complaint in plain words: program code inside, or garbage."""
-    named = re.search(r"(?:GLOBAL|class|function)\s+`?([\w.]+)`? (?:was not|is not|whose)", str(error))
-    named = named or re.search(r"GLOBAL ([\w.]+)", str(error))
-    if named is None and "Unsupported" not in str(error):
-        return WeightsError(str(path), "is not a weight file, or is damaged", "download it again")
-    found = f" ({named[1]})" if named else ""
+    named = re.search(r"GLOBAL ([\w.]+)", str(error))
+    if named is None:
+        problem = "is damaged, or a pickle that holds more than tensors; nothing of it was run"
+        return WeightsError(str(path), problem, "download the official file, or a .safetensors version of it")
     return WeightsError(
         str(path),
-        f"holds program code{found}, not only tensors; nothing of it was run",
+        f"holds program code ({named[1]}), not only tensors; nothing of it was run",
         "use the official file or a .safetensors version of it, and distrust the place this one came from",
     )
 

@@ -24,7 +24,7 @@ from ..models.vae import build_vae
 from .files import Weights, read_weights
 from .precision import FP8_DTYPES, cast_state, store_in_fp8
 from .roles import kind_of
-from .svd import Part, configured, read_image_encoder, read_vae
+from .svd import configured, read_image_encoder, read_vae
 
 if TYPE_CHECKING:
     from diffusers import AutoencoderKLTemporalDecoder, UNetSpatioTemporalConditionModel
@@ -74,26 +74,23 @@ def load_unet(path: str | Path, dtype: torch.dtype | None = None) -> UNetSpatioT
         WeightsError: no such file, damaged, unsafe, or another model.
     """
     narrow = dtype if dtype in FP8_DTYPES else None
-    weights = read_weights(path)
-    config = model_config("unet", weights, Path(path))
-    _import_first("diffusers", "UNetSpatioTemporalConditionModel")
-    built = _filled(lambda: unet.build_unet(config), weights.state, path, torch.float16 if narrow else dtype)
+    built = _load_own("unet", path, torch.float16 if narrow else dtype)
     return store_in_fp8(built, narrow) if narrow else built
 
 
 def load_pose_net(path: str | Path, dtype: torch.dtype | None = None) -> PoseNet:
     """StableAnimator's PoseNet (`pose_net.pth`, 19 keys); dtype and errors as `load_unet`, without 8 bits."""
-    return _load_plain(path, "pose_net", PoseNet, dtype)
+    return _load_own("pose_net", path, dtype)
 
 
 def load_face_encoder(path: str | Path, dtype: torch.dtype | None = None) -> FaceEncoder:
     """StableAnimator's Face Encoder (`face_encoder.pth`, 56 keys); dtype and errors as `load_pose_net`."""
-    return _load_plain(path, "face_encoder", FaceEncoder, dtype)
+    return _load_own("face_encoder", path, dtype)
 
 
 def load_face_recognizer(path: str | Path, dtype: torch.dtype | None = None) -> IResNet:
     """ArcFace's IResNet-100 (`glintr100_torch.pth`, 925 keys); dtype and errors as `load_pose_net`."""
-    return _load_plain(path, "face_recognizer", IResNet, dtype)
+    return _load_own("face_recognizer", path, dtype)
 
 
 def load_vae(path: str | Path, dtype: torch.dtype | None = None) -> AutoencoderKLTemporalDecoder:
@@ -101,17 +98,14 @@ def load_vae(path: str | Path, dtype: torch.dtype | None = None) -> AutoencoderK
 
     Dtype and errors as `load_pose_net`.
     """
-    _import_first("diffusers", "AutoencoderKLTemporalDecoder")
-    return _load_part(read_vae(path), build_vae, dtype)
+    part = read_vae(path)
+    return _filled(build_empty("vae", part.config), part.state, part.source, dtype)
 
 
 def load_image_encoder(path: str | Path, dtype: torch.dtype | None = None) -> CLIPVisionModelWithProjection:
-    """Stable Video Diffusion's CLIP image encoder; places, dtype and errors as `load_vae`.
-
-    Dtype and errors as `load_pose_net`.
-    """
-    _import_first("transformers", "CLIPVisionModelWithProjection")
-    return _load_part(read_image_encoder(path), build_image_encoder, dtype)
+    """Stable Video Diffusion's CLIP image encoder; places, dtype and errors as `load_vae`."""
+    part = read_image_encoder(path)
+    return _filled(build_empty("image_encoder", part.config), part.state, part.source, dtype)
 
 
 def model_config(role: str, weights: Weights, path: Path) -> dict[str, Any]:
@@ -143,31 +137,46 @@ def model_config(role: str, weights: Weights, path: Path) -> dict[str, Any]:
     return configured(weights, path, class_name, from_shapes)
 
 
-def _load_plain(
-    path: str | Path, role: str, model: Callable[..., Module], dtype: torch.dtype | None
-) -> Module:
+def build_empty(role: str, config: Mapping[str, Any]) -> Any:
+    """The network of a role on the meta device: complete, without numbers and without memory.
+
+    Args:
+        role: "unet", "pose_net", "face_encoder", "face_recognizer", "vae" or "image_encoder".
+        config: its constructor arguments.
+    """
+    library, name = _LIBRARIES.get(role, ("torch", "nn"))
+    getattr(import_module(library), name)  # imported now: what it makes on import must not land on "meta"
+    with torch.device("meta"):
+        return _BUILDERS[role](config)
+
+
+_LIBRARIES = {
+    "unet": ("diffusers", "UNetSpatioTemporalConditionModel"),
+    "vae": ("diffusers", "AutoencoderKLTemporalDecoder"),
+    "image_encoder": ("transformers", "CLIPVisionModelWithProjection"),
+}
+_BUILDERS: dict[str, Callable[[Mapping[str, Any]], nn.Module]] = {
+    "unet": unet.build_unet,
+    "pose_net": lambda config: PoseNet(**config),
+    "face_encoder": lambda config: FaceEncoder(**config),
+    "face_recognizer": lambda config: IResNet(**config),
+    "vae": build_vae,
+    "image_encoder": build_image_encoder,
+}
+
+
+def _load_own(role: str, path: str | Path, dtype: torch.dtype | None) -> Any:
     weights = read_weights(path)
     config = model_config(role, weights, Path(path))
-    return _filled(lambda: model(**config), weights.state, path, dtype)
+    return _filled(build_empty(role, config), weights.state, path, dtype)
 
 
-def _load_part(part: Part, build: Callable[[Mapping[str, Any]], Module], dtype: torch.dtype | None) -> Module:
-    return _filled(lambda: build(part.config), part.state, part.source, dtype)
-
-
-def _import_first(library: str, name: str) -> None:
-    """Import a class now: a library may make tensors while it is imported, and not on the meta device."""
-    getattr(import_module(library), name)
-
-
+@torch.inference_mode(False)
 def _filled(
-    build: Callable[[], Module], state: Mapping[str, Tensor], source: str | Path, dtype: torch.dtype | None
+    module: Module, state: Mapping[str, Tensor], source: str | Path, dtype: torch.dtype | None
 ) -> Module:
-    with torch.inference_mode(False):
-        with torch.device("meta"):
-            module = build()
-        load_exactly(module, cast_state(state, dtype), source)
-        return module.eval().requires_grad_(False)
+    load_exactly(module, cast_state(state, dtype), source)
+    return module.eval().requires_grad_(False)
 
 
 def _mismatch(
