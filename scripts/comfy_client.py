@@ -97,7 +97,7 @@ class ComfyClient:
         if accepted.get(
             "node_errors"
         ):  # one output is fine, another is not: the server would run half a workflow
-            self.interrupt(accepted["prompt_id"])
+            self.cancel(accepted["prompt_id"])
             raise PromptRefused(accepted)
         return accepted["prompt_id"]
 
@@ -122,12 +122,29 @@ class ComfyClient:
         with listening(self, on_event):
             return self.wait(self.queue(prompt), timeout)
 
-    def interrupt(self, prompt_id: str | None = None) -> None:
-        """Stop what runs now, or the prompt named."""
-        body = {} if prompt_id is None else {"prompt_id": prompt_id}
-        requests.post(f"{self.url}/interrupt", json=body, timeout=60).raise_for_status()
-        if prompt_id is not None:
-            requests.post(f"{self.url}/queue", json={"delete": [prompt_id]}, timeout=60).raise_for_status()
+    def interrupt(self) -> None:
+        """Stop what runs now."""
+        requests.post(f"{self.url}/interrupt", json={}, timeout=60).raise_for_status()
+
+    def cancel(self, prompt_id: str, timeout: float = 60) -> None:
+        """Take the prompt out of the queue, or stop it if it runs; return when it is gone.
+
+        Raises:
+            TimeoutError: it still runs after `timeout` seconds.
+        """
+        requests.post(f"{self.url}/queue", json={"delete": [prompt_id]}, timeout=60).raise_for_status()
+        requests.post(f"{self.url}/interrupt", json={"prompt_id": prompt_id}, timeout=60).raise_for_status()
+        end = time.monotonic() + timeout
+        while self.is_queued(prompt_id):
+            self.check_alive()
+            if time.monotonic() > end:
+                raise TimeoutError(f"the workflow still runs {timeout:.0f} s after it was cancelled")
+            time.sleep(0.05)
+
+    def is_queued(self, prompt_id: str) -> bool:
+        """Whether it waits or runs."""
+        queue = self.get("/queue").json()
+        return any(prompt_id == entry[1] for entry in queue["queue_running"] + queue["queue_pending"])
 
     def free(self) -> None:
         """Unload the models and forget cached outputs."""

@@ -6,9 +6,9 @@
     python3 scripts/env.py --diffusers-oldest    prints the folder of the oldest supported diffusers
     python3 scripts/env.py --browser             also finds or installs Chromium, prints its path instead
 
-It lives in $STABLEANIMATOR_HOME, else in the user's cache folder, one folder per list of pinned packages, shared
-by every clone. It is built in steps. A step counts as done only when its manifest, written last, exists and every
-file named there still has its size; otherwise the step starts afresh. Standard library only.
+It lives in $STABLEANIMATOR_HOME, else in the user's cache folder, one folder per list of pinned packages,
+shared by every clone. It is built in steps. A step counts as done only when its manifest, written last, is there
+and every file in it still has its size; otherwise the step starts afresh. Standard library only.
 """
 
 from __future__ import annotations

@@ -1,9 +1,9 @@
 """Makes a torchvision wheel built for CUDA importable beside a CPU-only torch; idle beside a CUDA torch.
 
-Its compiled half cannot load there, and torchvision then fails while it describes the operators `nms` and `qnms`,
-which nobody declared. Declaring them first is enough: transforms and models are pure Python. Calling
-`torchvision.ops.nms` still fails, and nothing here calls it. Installed into site-packages with a `.pth` file of one
-line; costs nothing until torchvision is imported.
+Its compiled half cannot load there, and torchvision then fails while it describes the operators `nms` and
+`qnms`, which nobody declared. Declaring them first is enough: transforms and models are pure Python. Calling
+`torchvision.ops.nms` still fails, and nothing here calls it. Installed into site-packages with a one-line `.pth`
+file; costs nothing until torchvision is imported.
 """
 
 from __future__ import annotations

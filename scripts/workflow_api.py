@@ -1,6 +1,6 @@
 """A workflow as the frontend saves it (nodes, links, widget values by position) -> the API form of /prompt.
 
-The browser does this in JavaScript (`app.graphToPrompt`); here it is done from /object_info alone, so that the
+The browser does this in JavaScript (`app.graphToPrompt`); here /object_info is enough, so that the
 demo needs no browser. A browser test holds both against each other for every shipped workflow.
 
     python scripts/workflow_api.py workflow.json object_info.json > prompt.json

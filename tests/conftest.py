@@ -1,7 +1,7 @@
 """What all tests share: the real ComfyUI server, started once, and the rule that CI skips nothing of it.
 
-`scripts/test.py` names the ComfyUI folder and the browser in the environment. Without them (plain `pytest tests`)
-the tests that need them are skipped, loudly; under CI=true that is a failure.
+`scripts/test.py` names the ComfyUI folder and the browser in the environment. Without them the tests that
+need them are skipped, loudly; under CI=true that is a failure.
 """
 
 from __future__ import annotations

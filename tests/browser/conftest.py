@@ -22,7 +22,9 @@ FLAGS = (
 READY = """window.app && app.graph && app.extensionManager
     && Object.keys(LiteGraph.registered_node_types).length > 100"""
 NO_BANNER = "localStorage.setItem('vueNodesBannerDismissed', 'true')"
-KNOWN_NOISE = (
+KNOWN_NOISE = (  # of the frontend itself, most of it because the server forbids the page to use the internet
+    "Content Security Policy",
+    "Failed to fetch",
     "user.css",
     "comfy.templates.json",
     "api.comfy.org",

@@ -15,6 +15,8 @@ IMPORT_AS_COMFYUI_DOES = """
 import asyncio, json, sys, time
 base = sys.argv[1]
 sys.argv = ["main.py", "--cpu", "--base-directory", base]
+import comfy.options
+comfy.options.enable_args_parsing()
 import nodes
 import comfy_api.latest
 before, began = set(sys.modules), time.perf_counter()
