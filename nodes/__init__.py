@@ -10,13 +10,14 @@ from .decode import VAEDecodeTiled
 from .encode import ApplyPoseNet, ArcFaceCLIPEncode
 from .face import FaceEmbed
 from .loaders import LoadAnimatorModels
-from .pose import LoadPoseKeypoints, PoseDraw
+from .pose import LoadPoseKeypoints, PoseDraw, SavePoseKeypoints
 
 NODES: list[type[io.ComfyNode]] = [
     LoadAnimatorModels,
     FaceEmbed,
     ArcFaceCLIPEncode,
     LoadPoseKeypoints,
+    SavePoseKeypoints,
     PoseDraw,
     ApplyPoseNet,
     IDAdapterUNet,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import logging
 from collections.abc import Callable
 from typing import Any, TypeVar
 
@@ -45,3 +46,14 @@ def advanced(node_input: _Input) -> _Input:
     if isinstance(extra, dict):
         extra["advanced"] = True
     return node_input
+
+
+def say(node: type[AnimatorNode], text: str) -> None:
+    """Tell the person at the screen, on the node itself, and the log; the run goes on."""
+    from server import PromptServer
+
+    logging.warning("%s: %s", node.define_schema().display_name, text)
+    server = getattr(PromptServer, "instance", None)
+    unique_id = getattr(getattr(node, "hidden", None), "unique_id", None)
+    if server is not None and unique_id:
+        server.send_progress_text(text, unique_id)

@@ -7,6 +7,7 @@ from comfy_api.latest import io
 
 from ..stableanimator_core import conditioning as cond
 from ..stableanimator_core.errors import InputError
+from ..stableanimator_core.face.embed import FaceIdentity
 from ..stableanimator_core.preprocess import (
     check_pictures,
     check_size,
@@ -19,7 +20,7 @@ from ..stableanimator_core.windows import DEFAULT_WINDOW_SIZE
 from .base import CATEGORY, AnimatorNode, advanced
 from .managed import ManagedNetwork, encode_reference, image_embedding
 from .model import POSE, TIME_IDS, PoseCondition
-from .sockets import FaceEncoderSocket, FaceInput, FaceSocket, PoseNetSocket, expect
+from .sockets import FaceEncoderSocket, FaceSocket, PoseNetSocket, expect
 
 _LOADER = "Load Animator Models"
 
@@ -124,7 +125,7 @@ class ArcFaceCLIPEncode(AnimatorNode):
         noise_augmentation: float,
         content_fusion: bool,
         noise_window: int,
-        face: FaceInput | None = None,
+        face: FaceIdentity | None = None,
     ) -> io.NodeOutput:
         expect(face_encoder, ManagedNetwork, "face_encoder", _LOADER)
         check_size(height, width)
@@ -151,11 +152,11 @@ def _one_photo(image: torch.Tensor):
 
 
 def _face_tokens(
-    face_encoder: ManagedNetwork, face: FaceInput | None, embedding: torch.Tensor, fuse: bool
+    face_encoder: ManagedNetwork, face: FaceIdentity | None, embedding: torch.Tensor, fuse: bool
 ) -> torch.Tensor | None:
-    if face is None or expect(face, FaceInput, "face", "Face Embed").identity is None:
+    if face is None or expect(face, FaceIdentity, "face", "Face Embed").identity is None:
         return None
-    return face_encoder(torch.from_numpy(face.identity).reshape(1, -1), embedding, fuse=fuse)
+    return face_encoder(face.identity.reshape(1, -1), embedding, fuse=fuse)
 
 
 def _conditioning(pair: cond.Conditioning, row: int) -> list:

@@ -15,13 +15,15 @@ WEIGHT_ENDINGS = (".safetensors", ".pth", ".pt", ".ckpt", ".bin", ".onnx")
 
 UNET_FOLDERS = (FOLDER, "diffusion_models")
 SVD_FOLDERS = (FOLDER, "checkpoints", "diffusers")
+FACE_FOLDERS = (FOLDER, "insightface")
 
 
 def register() -> None:
-    """Add models/stableanimator beside whatever the user's extra_model_paths.yaml names."""
-    folder_paths.add_model_folder_path(FOLDER, os.path.join(folder_paths.models_dir, FOLDER))
-    paths, endings = folder_paths.folder_names_and_paths[FOLDER]
-    folder_paths.folder_names_and_paths[FOLDER] = (paths, set(endings) | set(WEIGHT_ENDINGS))
+    """Add models/stableanimator, and models/insightface, beside whatever the user's extra_model_paths.yaml names."""
+    for name in (FOLDER, "insightface"):
+        folder_paths.add_model_folder_path(name, os.path.join(folder_paths.models_dir, name))
+        paths, endings = folder_paths.folder_names_and_paths[name]
+        folder_paths.folder_names_and_paths[name] = (paths, set(endings) | set(WEIGHT_ENDINGS))
 
 
 def roots(folders: Iterable[str] = (FOLDER, "diffusion_models", "checkpoints", "diffusers")) -> list[Path]:
@@ -30,7 +32,7 @@ def roots(folders: Iterable[str] = (FOLDER, "diffusion_models", "checkpoints", "
     return [Path(path) for name in folders if name in known for path in folder_paths.get_folder_paths(name)]
 
 
-def file_choices(folders: Iterable[str], official: str, *words: str) -> list[str]:
+def file_choices(folders: Iterable[str], official: str, *words: str, onnx: bool = False) -> list[str]:
     """File names for a combo: those that contain one of `words` first, all other weights after.
 
     Args:
@@ -38,9 +40,11 @@ def file_choices(folders: Iterable[str], official: str, *words: str) -> list[str
         official: the published file name; offered alone when nothing is installed, so that the frontend can say
             what is missing.
         words: what the wanted file's name usually contains, in lower case.
+        onnx: offer .onnx files too.
     """
+    endings = WEIGHT_ENDINGS if onnx else WEIGHT_ENDINGS[:-1]
     names = [name for folder in folders for name in _names(folder)]
-    names = [name for name in dict.fromkeys(names) if name.lower().endswith(WEIGHT_ENDINGS[:-1])]
+    names = [name for name in dict.fromkeys(names) if name.lower().endswith(endings)]
     likely = [name for name in names if any(word in os.path.basename(name).lower() for word in words)]
     return [*likely, *(name for name in names if name not in likely)] or [official]
 

@@ -98,13 +98,11 @@ def _load_unet(path, weight_dtype: str):
     if weight_dtype not in _WEIGHT_DTYPES:
         raise InputError("weight_dtype", f"is '{weight_dtype}'", f"choose one of {', '.join(_WEIGHT_DTYPES)}")
     dtype = _WEIGHT_DTYPES[weight_dtype]
-    unet = load.load_unet(path, dtype=None if dtype is None or dtype.itemsize == 1 else dtype)
+    unet = load.load_unet(path, dtype)
     if dtype is None:
         file_dtype = next(unet.parameters()).dtype
         parameters = sum(parameter.numel() for parameter in unet.parameters())
         dtype = mm.unet_dtype(model_params=parameters, supported_dtypes=_COMPUTE_DTYPES, weight_dtype=file_dtype)
-        unet.to(dtype)
-    elif dtype.itemsize == 1:
-        load.store_in_fp8(unet, dtype)
+        torch.nn.Module.to(unet, dtype)  # diffusers' own .to warns about modules this U-Net does not have
     compute = mm.unet_manual_cast(dtype, mm.get_torch_device(), _COMPUTE_DTYPES)
     return model_patcher(unet, dtype, compute)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import tempfile
+from collections.abc import Iterator
 from typing import Any
 
 import comfy.clip_vision
@@ -35,6 +36,12 @@ class ManagedNetwork:
         self.module = use_comfy_ops(module)
         device = mm.get_torch_device()
         self.patcher = ModelPatcher(self.module, load_device=device, offload_device=mm.unet_offload_device())
+
+    def eval(self) -> ManagedNetwork:
+        return self
+
+    def parameters(self) -> Iterator[nn.Parameter]:
+        return self.module.parameters()
 
     def __call__(self, *tensors: Tensor, **options: Any) -> Tensor:
         """Run on the device ComfyUI chose; the result comes back to where intermediate results live."""

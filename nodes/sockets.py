@@ -2,31 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
 from comfy_api.latest import io
 
 PoseKeypoint = io.Custom("POSE_KEYPOINT")
 PoseNetSocket = io.Custom("STABLEANIMATOR_POSE_NET")
 FaceEncoderSocket = io.Custom("STABLEANIMATOR_FACE_ENCODER")
 FaceSocket = io.Custom("STABLEANIMATOR_FACE")
-
-
-@dataclass(frozen=True)
-class FaceInput:
-    """What FaceEmbed hands on.
-
-    Attributes:
-        identity: [512] ArcFace embedding, not normalised; None animates without a face.
-        box: left, top, right, bottom in pixels of the picture, or None.
-        crop: uint8 [h w 3] RGB of the face, or None.
-    """
-
-    identity: np.ndarray | None
-    box: tuple[float, float, float, float] | None = None
-    crop: np.ndarray | None = None
 
 
 def expect(value: Any, kind: type, what: str, source: str) -> Any:

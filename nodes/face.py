@@ -1,0 +1,164 @@
+"""Face Embed: who the person in the photo is."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from comfy_api.latest import io
+from PIL import Image, ImageDraw
+
+from ..stableanimator_core.errors import InputError
+from ..stableanimator_core.preprocess import check_pictures, from_uint8, to_uint8
+from . import folders
+from .base import CATEGORY, AnimatorNode, advanced, say
+from .managed import ManagedNetwork
+from .sockets import FaceSocket
+
+_CHANNELS = {"BGR (as trained)": "bgr", "RGB (as the official script)": "rgb"}
+_NO_FACE = ["error", "without identity", "official zeros"]
+_CHOICES = ["largest", "central", "index"]
+
+
+class FaceEmbed(AnimatorNode):
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return io.Schema(
+            node_id="StableAnimator_FaceEmbed",
+            display_name="Face Embed",
+            category=f"{CATEGORY}/face",
+            description="Finds the face in the photo and turns it into the identity the animation keeps (ArcFace).",
+            inputs=[
+                io.Image.Input("image", tooltip="The reference photo, or several of the same person: they are averaged."),
+                io.Combo.Input(
+                    "recognizer",
+                    options=folders.file_choices(
+                        folders.FACE_FOLDERS, "glintr100.onnx", "glintr100", "recognizer", onnx=True
+                    ),
+                    tooltip="ArcFace: glintr100.onnx of antelopev2 (261 MB), or its torch form glintr100_torch.pth.",
+                ),
+                io.Combo.Input(
+                    "detector",
+                    options=folders.file_choices(
+                        folders.FACE_FOLDERS, "scrfd_10g_bnkps.onnx", "scrfd", "det_", onnx=True
+                    ),
+                    tooltip="Face detector: scrfd_10g_bnkps.onnx of antelopev2 (17 MB). Not opened if a face mask says "
+                    "where the face is and no detector is installed.",
+                ),
+                io.Combo.Input(
+                    "choice",
+                    options=_CHOICES,
+                    default="largest",
+                    tooltip="Which face, if the photo shows several; index counts from the surest detection.",
+                ),
+                advanced(io.Int.Input("index", default=0, min=0, max=99, tooltip="The face's number, for choice index.")),
+                advanced(
+                    io.Combo.Input(
+                        "channels",
+                        options=list(_CHANNELS),
+                        default="BGR (as trained)",
+                        tooltip="Colour order handed to the face networks. The official inference script swaps red and "
+                        "blue by mistake; choose RGB to reproduce it.",
+                    )
+                ),
+                advanced(
+                    io.Combo.Input(
+                        "no_face",
+                        options=_NO_FACE,
+                        default="error",
+                        tooltip="If no face is found: stop (default), go on without identity, or go on with zeros as the "
+                        "official code does silently.",
+                    )
+                ),
+                io.Mask.Input(
+                    "face_mask",
+                    optional=True,
+                    tooltip="Paint over the face to say where it is, instead of letting the detector choose.",
+                ),
+            ],
+            outputs=[
+                FaceSocket.Output(display_name="face", tooltip="The identity. Next: ArcFace + CLIP Encode."),
+                io.Image.Output(display_name="preview", tooltip="The photo with the face that was used."),
+            ],
+            hidden=[io.Hidden.unique_id],
+        )
+
+    @classmethod
+    def execute(
+        cls,
+        image: torch.Tensor,
+        recognizer: str,
+        detector: str,
+        choice: str,
+        index: int,
+        channels: str,
+        no_face: str,
+        face_mask: torch.Tensor | None = None,
+    ) -> io.NodeOutput:
+        from ..stableanimator_core.face.embed import corners_of_mask, embed_face
+
+        _check_choices(choice, channels, no_face)
+        photos = to_uint8(check_pictures(image, "image"))
+        face = embed_face(
+            list(photos),
+            _open_recogniser(recognizer),
+            _open_detector(detector, needed=face_mask is None),
+            channels=_CHANNELS[channels],
+            choice=index if choice == "index" else choice,
+            corners=None if face_mask is None else corners_of_mask(_mask_of(face_mask, photos)),
+            no_face=no_face,
+        )
+        for warning in face.warnings:
+            say(cls, warning)
+        return io.NodeOutput(face, from_uint8(_marked(photos[0], face.corners)[None]))
+
+
+def _check_choices(choice: str, channels: str, no_face: str) -> None:
+    allowed = {"choice": (choice, _CHOICES), "channels": (channels, _CHANNELS), "no_face": (no_face, _NO_FACE)}
+    for name, (value, options) in allowed.items():
+        if value not in options:
+            raise InputError(name, f"is '{value}'", f"choose one of {', '.join(options)}")
+
+
+def _open_detector(name: str, *, needed: bool):
+    from ..stableanimator_core.errors import WeightsError
+    from ..stableanimator_core.face.analysis import FaceDetector
+
+    try:
+        path = folders.resolve(name, folders.FACE_FOLDERS, "detector")
+    except WeightsError:
+        if needed:
+            raise
+        return None
+    return FaceDetector(path)
+
+
+def _open_recogniser(name: str):
+    """ArcFace on onnxruntime, or in torch under ComfyUI's memory manager; both give the same numbers."""
+    from ..stableanimator_core.face.embed import OnnxRecogniser, TorchRecogniser
+    from ..stableanimator_core.weights import load
+
+    path = folders.resolve(name, folders.FACE_FOLDERS, "recognizer")
+    if path.suffix.lower() == ".onnx":
+        return OnnxRecogniser(path)
+    return TorchRecogniser(ManagedNetwork(load.load_face_recognizer(path, dtype=torch.float32)))
+
+
+def _mask_of(mask: torch.Tensor, photos: np.ndarray) -> np.ndarray:
+    """One MASK [H W] at the size of the photo; a mask of another size is of another picture."""
+    mask = mask if mask.dim() == 3 else mask[None]
+    height, width = photos.shape[1:3]
+    if tuple(mask.shape[-2:]) != (height, width):
+        raise InputError(
+            "face_mask",
+            f"is {mask.shape[-1]} x {mask.shape[-2]}, the photo is {width} x {height}",
+            "paint the mask on the same photo",
+        )
+    return mask.amax(0).cpu().numpy()
+
+
+def _marked(photo: np.ndarray, corners: tuple[float, ...] | None) -> np.ndarray:
+    if corners is None:
+        return photo
+    picture = Image.fromarray(photo)
+    ImageDraw.Draw(picture).rectangle(list(corners), outline=(0, 220, 90), width=max(2, photo.shape[1] // 200))
+    return np.array(picture)
