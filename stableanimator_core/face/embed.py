@@ -11,37 +11,20 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
-from typing import TYPE_CHECKING, Literal, Protocol
+from typing import Literal
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from ..errors import InputError, NoFaceError, WeightsError
-from ..onnx_sessions import open_session, providers_in_use, tensor_type
 from ..rgb import rgb_image
 from .analysis import Channels, Corners, Face, FaceDetector, choose_face, for_insightface
+from .recognisers import FACE_SIZE, WIDTH, Recogniser
 
-if TYPE_CHECKING:
-    from onnxruntime import InferenceSession
-
-FACE_SIZE = 112
-WIDTH = 512
 NoFace = Literal["error", "without identity", "official zeros"]
 _POLICIES = ("error", "without identity", "official zeros")
 _LOOK_AROUND = 0.5  # of the user's box, on each side, for the landmarks in it
-
-
-class Recogniser(Protocol):
-    """Aligned faces to identities."""
-
-    @property
-    def provider(self) -> str: ...
-
-    def embed(self, crops: np.ndarray) -> Tensor:
-        """uint8 [n 112 112 3] in insightface's channel order (see `for_insightface`) to float32 [n e]."""
-        ...
 
 
 @dataclass(frozen=True, eq=False)
@@ -59,57 +42,6 @@ class FaceIdentity:
     corners: Corners | None
     crop: np.ndarray
     warnings: tuple[str, ...] = field(default=())
-
-
-class OnnxRecogniser:
-    """ArcFace on an ONNX file, by insightface.
-
-    Args:
-        path: glintr100.onnx.
-        providers: see `onnx_sessions.choose_providers`.
-
-    Raises:
-        WeightsError: the file is missing, damaged or another network.
-    """
-
-    def __init__(self, path: str | Path, providers: str | Sequence[str] = "auto"):
-        self.session = open_session(path, providers)
-        _check_recogniser(self.session, str(path))
-        from insightface.model_zoo.arcface_onnx import ArcFaceONNX
-
-        self._arcface = ArcFaceONNX(str(path), self.session)
-        self._one_by_one = isinstance(self.session.get_inputs()[0].shape[0], int)
-
-    @property
-    def provider(self) -> str:
-        """What the network really runs on."""
-        return providers_in_use(self.session)[0]
-
-    def embed(self, crops: np.ndarray) -> Tensor:
-        """See `Recogniser`."""
-        calls = [[crop] for crop in crops] if self._one_by_one else [list(crops)]
-        vectors = [np.asarray(self._arcface.get_feat(call), dtype=np.float32) for call in calls]
-        return torch.from_numpy(np.concatenate(vectors))
-
-
-class TorchRecogniser:
-    """The same network in torch (`models.iresnet.IResNet`), wherever its weights lie."""
-
-    def __init__(self, network: nn.Module):
-        self.network = network.eval()
-
-    @property
-    def provider(self) -> str:
-        """The torch device."""
-        return f"torch {next(self.network.parameters()).device}"
-
-    @torch.no_grad()
-    def embed(self, crops: np.ndarray) -> Tensor:
-        """See `Recogniser`."""
-        parameter = next(self.network.parameters())
-        rgb = torch.from_numpy(np.ascontiguousarray(crops[..., ::-1])).permute(0, 3, 1, 2)
-        pixels = (rgb.to(parameter.device, torch.float32) - 127.5) / 127.5
-        return self.network(pixels.to(parameter.dtype)).float().cpu()
 
 
 def embed_face(
@@ -293,16 +225,3 @@ def _check_request(
         raise InputError("the no-face policy", f"is {no_face!r}", f"choose one of {', '.join(_POLICIES)}")
     if detector is None and corners is None:
         raise InputError("the face detector", "is missing", "give it, or give a face box")
-
-
-def _check_recogniser(session: InferenceSession, source: str) -> None:
-    tensor_type(session, source, ("float32",))
-    shape = list(session.get_inputs()[0].shape)
-    outputs = [list(output.shape) for output in session.get_outputs()]
-    fits = len(shape) == 4 and shape[1:] == [3, FACE_SIZE, FACE_SIZE] and len(outputs) == 1
-    if not (fits and len(outputs[0]) == 2 and outputs[0][1] == WIDTH):
-        raise WeightsError(
-            source,
-            f"takes {shape} and gives {outputs}; ArcFace takes [n, 3, 112, 112] and gives [n, 512]",
-            "use glintr100.onnx of antelopev2",
-        )
