@@ -14,8 +14,8 @@ def usable_copy(
 ) -> nn.Module:
     """`module` itself if it can be differentiated through as it is, else a frozen copy in eval mode that can.
 
-    A module loaded under `torch.inference_mode` (all of ComfyUI's nodes run so) holds inference tensors, which
-    autograd refuses to keep; a copy with cloned weights has none. The original is never changed.
+    A module loaded under `torch.inference_mode` (all of ComfyUI's nodes run so) holds inference tensors,
+    which autograd refuses to keep; a copy with cloned weights has none. The original is never changed.
 
     Args:
         module: any network.

@@ -1,7 +1,8 @@
 """From decoded pictures to what the face network sees.
 
-Code: `step` of `euler_discrete_pro.py` and `inference_op.py`, Francis-Rings/StableAnimator @ 020e7f2. The same numbers;
-different: a frame without a face is left out instead of stopping the run, boxes may lie partly outside the picture.
+Code: `step` of `euler_discrete_pro.py` and `inference_op.py`, Francis-Rings/StableAnimator @ 020e7f2. The
+same numbers; different: a frame without a face is left out instead of stopping the run, boxes may lie partly
+outside the picture.
 Axes: n faces, f frames, H W pixels.
 """
 
@@ -21,7 +22,8 @@ FACE_SIZE = 112
 
 
 def displayed(decoded: Tensor) -> Tensor:
-    """Decoder output as the 8-bit range would show it, unrounded, back in [-1, 1]. No gradient where it saturates."""
+    """Decoder output as the 8-bit range would show it, unrounded, back in [-1, 1]. No gradient where it
+    saturates."""
     unit = (decoded / 2 + 0.5).clamp(0, 1)
     return ((unit * 255).clamp(0, 255) / 255 - 0.5) / 0.5
 
@@ -49,7 +51,7 @@ def _boxes_of_mask(mask: Tensor) -> list[Box]:
 
 
 def boxes_inside(faces: Sequence[Sequence[Box]], height: int, width: int) -> list[list[Box]]:
-    """The parts of the boxes that lie within a picture of height x width; boxes wholly outside are left out."""
+    """The parts of the boxes within a picture of height x width; boxes wholly outside are left out."""
     clipped = [[Box(*box).grown(0, height, width) for box in boxes] for boxes in faces]
     return [[box for box in boxes if min(box.size) > 0] for boxes in clipped]
 

@@ -1,8 +1,10 @@
-"""Decode latents to pictures so that a gradient can flow back: whole frames, or only the part around the faces.
+"""Decode latents to pictures so that a gradient can flow back: whole frames, or only the part around the
+faces.
 
-Runs the layers of diffusers' temporal decoder (`decoder` of `AutoencoderKLTemporalDecoder`; the layers are found by
-their names, which are those in the checkpoint) in its order and gives its result up to float32 rounding. Different from
-its own forward: what is kept for the backward pass is chosen here, and a picture can be decoded in part.
+Runs the layers of diffusers' temporal decoder (`decoder` of `AutoencoderKLTemporalDecoder`; the layers are
+found by their names, which are those in the checkpoint) in its order and gives its result up to float32
+rounding. Different from its own forward: what is kept for the backward pass is chosen here, and a picture can
+be decoded in part.
 Axes: f frames of one chunk, c channels, h w height and width of latents (of features further in), H W pixels.
 """
 
@@ -22,8 +24,9 @@ from .regions import BlockBoxes, Box, plan_decoding
 CHECKPOINTING = ("none", "activations", "block", "resblock")
 """What is computed again in the backward pass, fastest and largest first.
 
-none: nothing. activations: normalisations, SiLU and the one attention; no convolution. block: each block as a whole,
-so only the inputs of the blocks are kept. resblock: each resblock as a whole, so only one of them is held at a time.
+none: nothing. activations: normalisations, SiLU and the one attention; no convolution. block: each block as a
+whole, so only the inputs of the blocks are kept. resblock: each resblock as a whole, so only one of them is
+held at a time.
 """
 
 
@@ -52,12 +55,12 @@ class Decoding:
         self.part = Layers(keep_little=keep_little, frozen=frozen, record=record)
 
     def __call__(self, latents: Tensor, pixels: Box | None = None) -> Tensor:
-        """Pictures [f 3 H W] around -1..1 of one chunk of latents [f c h w], already divided by the scaling factor.
+        """Pictures [f 3 H W] around -1..1 of one chunk of latents [f c h w] in the scale of the VAE.
 
         Args:
             latents: one chunk; the frames of a chunk mix.
-            pixels: the part of the picture to give. Equals that part of the whole picture if the statistics were
-                taken from the same latents.
+            pixels: the part of the picture to give. Equals that part of the whole picture if the statistics
+                were taken from the same latents.
         """
         height, width = latents.shape[-2:]
         plan = plan_decoding(self.decoder, height, width, pixels)

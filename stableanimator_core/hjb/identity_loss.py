@@ -1,8 +1,9 @@
-"""How far the faces of a clip are from the reference identity, and the gradient of that, without filling the memory.
+"""How far the faces of a clip are from the reference identity, and the gradient of that, without filling the
+memory.
 
 Decode -> cut out the faces -> face network -> cosine distance, as in `step` of `euler_discrete_pro.py`,
-Francis-Rings/StableAnimator @ 020e7f2. The loss is a mean over frames and chunks are decoded on their own, so going back
-through each chunk by itself gives the exact gradient; only one chunk is ever held.
+Francis-Rings/StableAnimator @ 020e7f2. The loss is a mean over frames and chunks are decoded on their own, so
+going back through each chunk by itself gives the exact gradient; only one chunk is ever held.
 Axes: f frames, c channels, h w height and width of latents, H W pixels, n faces, e identity embedding.
 """
 
@@ -18,14 +19,12 @@ from torch import Tensor, nn
 from torch.nn.functional import cosine_similarity
 
 from ..errors import InputError, NoFaceError
+from ..models.vae import SCALING_FACTOR
 from .crop import boxes_inside, displayed, face_crop
 from .decoder import Decoding, statistics_of
 from .layers import Statistics
 from .options import Setting
 from .regions import LATENT_PIXELS, Box, face_region, union
-
-SCALING_FACTOR = 0.18215
-"""Latents of the model = latents of the VAE times this, for all VAEs of Stable Video Diffusion."""
 
 logger = logging.getLogger(__name__)
 
@@ -49,7 +48,7 @@ class Faces:
 def faces_of_clip(
     boxes: Sequence[Sequence[Box]], height: int, width: int, *, several: str = "union"
 ) -> Faces:
-    """Boxes made ready for pictures of height x width pixels: cut at the border, joined if `several` is "union".
+    """Boxes ready for pictures of height x width pixels: cut at the border, joined if `several` is "union".
 
     Raises:
         NoFaceError: no frame has a box within the picture.
@@ -65,7 +64,7 @@ def faces_of_clip(
 
 
 class IdentityLoss:
-    """Mean of |1 - cosine| over the frames with a face; called with latents it gives the loss and its gradient.
+    """Mean of |1 - cosine| over the frames with a face: called with latents, gives the loss and its gradient.
 
     Args:
         decoder: temporal decoder in the dtype of `setting`, usable for autograd.
@@ -120,7 +119,7 @@ class IdentityLoss:
                 continue
             gradient[frames] = chunk_gradient
         if self.setting.crop:
-            region = face_region(self.faces.boxes, *latents.shape[-2:], self.margin)
+            region = face_region(self.faces.boxes, latents.shape[-2], latents.shape[-1], self.margin)
             gradient *= region.to(gradient)
         return loss, gradient
 
@@ -197,7 +196,7 @@ class IdentityLoss:
 
 
 def _loss_scale(gradient: Tensor, dtype: torch.dtype) -> float:
-    """A power of two that lifts a gradient of pictures to about 1, so that float16 does not lose it; else 1."""
+    """A power of two that lifts a gradient to about 1, so that float16 does not lose it; else 1."""
     largest = float(gradient.abs().max())
     if dtype != torch.float16 or not isfinite(largest) or not largest:
         return 1.0

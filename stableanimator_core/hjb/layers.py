@@ -1,9 +1,9 @@
 """Frozen decoder layers that keep little for the backward pass.
 
-PyTorch keeps the input of every normalisation, activation and convolution. With frozen weights the gradient of a
-convolution needs none of that, and normalisation and SiLU are cheap to run again. So norm -> SiLU -> convolution here
-keeps one tensor (its input) instead of three, and a lone convolution keeps none; no convolution is computed twice. The
-kernels are PyTorch's own, so the gradient has the same bits.
+PyTorch keeps the input of every normalisation, activation and convolution. With frozen weights the gradient
+of a convolution needs none of that, and normalisation and SiLU are cheap to run again. So norm -> SiLU ->
+convolution here keeps one tensor (its input) instead of three, and a lone convolution keeps none; no
+convolution is computed twice. The kernels are PyTorch's own, so the gradient has the same bits.
 Axes: n batch, c channels, g groups of a GroupNorm; x is [n c h w] or [n c f h w].
 """
 
@@ -24,7 +24,8 @@ class Layers:
 
     Args:
         keep_little: run normalisation and SiLU again in the backward pass instead of keeping their results.
-        frozen: statistics for the norms to use instead of those of their input. Norms not in it use their own.
+        frozen: statistics for the norms to use instead of those of their input. Norms not in it use their
+            own.
         record: filled with the statistics of each norm, if given.
     """
 
@@ -108,7 +109,7 @@ def _group_norm_gradient(norm: Any, grad: Tensor, x: Tensor, mean: Tensor, rstd:
 
 
 def _scale_and_shift(norm: Any, statistics: tuple[Tensor, Tensor], x: Tensor) -> tuple[Tensor, Tensor]:
-    """What a GroupNorm with these statistics multiplies by and adds, each [n c 1 1] or [n c 1 1 1], like x."""
+    """What a GroupNorm with these statistics multiplies by and adds; each [n c 1 1 ..] with the axes of x."""
     mean, rstd = (part.float().repeat_interleave(x.shape[1] // norm.num_groups, dim=1) for part in statistics)
     scale = rstd * norm.weight.float()  # [n c]
     shift = norm.bias.float() - mean * scale

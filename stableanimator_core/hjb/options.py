@@ -1,6 +1,7 @@
 """Settings of the HJB face optimisation: when it works, how far it goes, and how it is computed.
 
-Defaults are those of the reference's sample command (Francis-Rings/StableAnimator @ 020e7f2) and stand only here.
+Defaults are those of the reference's sample command (Francis-Rings/StableAnimator @ 020e7f2) and stand only
+here.
 """
 
 from __future__ import annotations
@@ -26,24 +27,25 @@ class HJBOptions:
     """How to pull faces towards the reference identity.
 
     Attributes:
-        mode: "exact" is the published algorithm; "late" leaves out the steps with sigma above 10; "fast" is late,
-            decodes only the part around the faces and moves only the latents under them. Late and fast give another
-            (close) result.
-        iterations: Adam updates per step; each decodes the clip once and goes back through it. 0 turns HJB off.
+        mode: "exact" is the published algorithm; "late" leaves out the steps with sigma above 10; "fast" is
+            late, decodes only the part around the faces and moves only the latents under them. Late and fast
+            give another (close) result.
+        iterations: Adam updates per step; each decodes the clip once and goes back through it. 0 turns HJB
+            off.
         learning_rate: of the first step; falls linearly to 0 over the sampling.
-        start_percent, end_percent: first and last active step as a share 0..1 of the steps; both are included.
-            0..0.8 of 25 steps are the published steps 0..20.
+        start_percent, end_percent: first and last active step as a share 0..1 of the steps; both are
+            included. 0..0.8 of 25 steps are the published steps 0..20.
         start_step, end_step: the same as step numbers from 0; they win over the shares if given.
         chunk: frames decoded together. The frames of a chunk mix, so another chunk gives another picture.
-        several: what to do with several boxes in a frame: one box around all ("union", published) or the mean of
-            their distances ("mean").
+        several: what to do with several boxes in a frame: one box around all ("union", published) or the mean
+            of their distances ("mean").
         checkpointing: one of `decoder.CHECKPOINTING`, or "auto": the fastest that fits the budget.
         precision: of the decoder; "auto" is that of its weights. Latents and Adam are always float32.
         budget_gib: memory the optimisation may take, in GiB; None for no limit. Only used by "auto".
         region_margin: fast: how many latents around a face box may move.
         statistics_every: fast: every how many steps the GroupNorm statistics are taken anew.
-        measure: when the cosines after the optimisation are measured (each time costs one decoding): after the
-            "last" step, "every" step or "never".
+        measure: when the cosines after the optimisation are measured (each time costs one decoding): after
+            the "last" step, "every" step or "never".
     """
 
     mode: Mode = "exact"
@@ -98,7 +100,7 @@ class HJBOptions:
 
 @dataclass(frozen=True)
 class Setting:
-    """How one evaluation of the loss is computed; in `exact` all settings give the same up to rounding and dtype.
+    """How one evaluation of the loss is computed. Checkpointing changes memory and time, never the result.
 
     Attributes:
         checkpointing: one of `decoder.CHECKPOINTING`.

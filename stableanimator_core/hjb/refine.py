@@ -1,8 +1,9 @@
 """HJB face optimisation: move the predicted clean latents towards the reference identity.
 
 Paper: Tu et al., StableAnimator, arXiv:2411.17697 (HJB equation-based optimisation).
-Code: method `step` of `euler_discrete_pro.py`, Francis-Rings/StableAnimator @ 020e7f2. Different here: the loss comes as
-a callable, so this file knows neither decoder nor face network, and a gradient that cannot be used is skipped.
+Code: method `step` of `euler_discrete_pro.py`, Francis-Rings/StableAnimator @ 020e7f2. Different here: the
+loss comes as a callable, so this file knows neither decoder nor face network, and a gradient that cannot be
+used is skipped.
 Axes: f frames, c channels, h w height and width of latents.
 """
 
@@ -15,7 +16,8 @@ import torch
 from torch import Tensor
 
 LossAndGradient = Callable[[Tensor], tuple[Tensor, Tensor]]
-"""Latents [f c h w] float32 -> (scalar loss, its gradient [f c h w]); 0 when every face is the reference face."""
+"""Latents [f c h w] float32 -> (scalar loss, its gradient [f c h w]); 0 when every face is the reference
+face."""
 
 
 class Iteration(NamedTuple):

@@ -1,7 +1,9 @@
-"""Which part of each layer of the decoder a part of the picture depends on, and which latents lie under a face.
+"""Which part of each layer of the decoder a part of the picture depends on, and which latents lie under a
+face.
 
-Past the middle block, with GroupNorm statistics given, the decoder only looks a few pixels around: 1 for each 3x3
-convolution. Walking back from the wanted pixels gives the box each layer must compute. All boxes are plain integers.
+Past the middle block, with GroupNorm statistics given, the decoder only looks a few pixels around: 1 for each
+3x3 convolution. Walking back from the wanted pixels gives the box each layer must compute. All boxes are
+plain integers.
 Axes: f frames, h w height and width of latents.
 """
 
@@ -25,6 +27,11 @@ class Box(NamedTuple):
     bottom: int
     left: int
     right: int
+
+    @classmethod
+    def around(cls, left: float, top: float, right: float, bottom: float) -> Box:
+        """Around corners in pixels with fractions, all four included."""
+        return cls(int(top), int(bottom) + 1, int(left), int(right) + 1)
 
     @property
     def size(self) -> tuple[int, int]:
@@ -92,7 +99,8 @@ class Plan:
 
 
 def plan_decoding(decoder: Any, height: int, width: int, pixels: Box | None = None) -> Plan:
-    """The boxes needed to decode the part `pixels` of the picture of latents height x width; all of it if None."""
+    """The boxes needed to decode the part `pixels` of the picture of latents height x width; all of it if
+    None."""
     doublings = sum(block.upsamplers is not None for block in decoder.up_blocks)
     height, width = height << doublings, width << doublings
     pixels = pixels or Box(0, height, 0, width)

@@ -1,25 +1,32 @@
-"""hjb_a, hjb_b: one scheduler step with face optimisation, every stage of every iteration.
+"""hjb_a, hjb_b: one scheduler step with face optimisation, stage by stage; pipeline_pro: a whole run with it.
 
-Goldens README 3.9; the face network is the small one of 3.6. Axes: f frames, h w latents, H W pixels, e identity.
+Goldens README 3.9; the face network is the small one of 3.6. Axes: f frames, h w latents, H W pixels, e
+identity.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import replace
 from functools import partial
 
 import torch
 from torch import Tensor, nn
 
+from ...decode import DecodeOptions
 from ...hjb.crop import displayed, face_crop
 from ...hjb.decoder import Decoding
-from ...hjb.identity_loss import SCALING_FACTOR, IdentityLoss, faces_of_clip, pixels_of
+from ...hjb.identity_loss import IdentityLoss, faces_of_clip, pixels_of
 from ...hjb.options import HJBOptions, Setting
 from ...hjb.refine import refine_x0
+from ...hjb.refiner import HJBRefiner
 from ...hjb.regions import Box
-from ...sigmas import predicted_x0
-from ..checks import Row, absolute, case, differing_share, relative
+from ...models.vae import SCALING_FACTOR, build_vae
+from ...pipeline import Animation, AnimationOptions, Animator, Draws
+from ...sigmas import StepHook, initial_noise_scale, karras_sigmas, predicted_x0
+from ..checks import Row, absolute, case, differing_share, exact, relative
 from ..golden import Golden
+from .pipeline import animator_of
 
 Z0_MEAN, Z0_BEYOND, Z0_SHARE = 1e-5, 1e-4, 0.005
 
@@ -46,9 +53,8 @@ def inclusive_boxes(boxes: Tensor) -> list[list[Box]]:
 
 def golden_loss(golden: Golden, boxes: Tensor, latents: Tensor, chunk: int) -> IdentityLoss:
     """The loss of an HJB golden, for latents [f c h w], on its tiny decoder and face network."""
-    from diffusers import AutoencoderKLTemporalDecoder
 
-    vae = golden.fill(AutoencoderKLTemporalDecoder(**golden.sidecar["vae_config"]))
+    vae = golden.fill(build_vae(golden.sidecar["vae_config"]))
     embedder = golden.fill(SmallEmbedder())
     faces = faces_of_clip(inclusive_boxes(boxes), *pixels_of(latents))
     setting = Setting(checkpointing="activations", chunk=chunk, dtype=torch.float32)
@@ -133,3 +139,92 @@ def _z0_rows(name: str, got: Tensor, expected: Tensor) -> Iterable[Row]:
 
 def _euler(x0: Tensor, *, sample: Tensor, sigma: Tensor, next_sigma: Tensor) -> Tensor:
     return sample + (sample - x0) / sigma * (next_sigma - sigma)
+
+
+@case("pipeline_pro")
+def pipeline_pro(golden: Golden) -> Iterable[Row]:
+    """The whole run through the façade, with and without the optimisation; README 3.6."""
+    run = golden.sidecar["run"]
+    pose_net = {"noise_latent_channels": golden.sidecar["unet_config"]["block_out_channels"][0]}
+    animator = animator_of(replace(golden, sidecar={"pose_net_config": pose_net, **golden.sidecar}))
+    sigmas = karras_sigmas(run["num_inference_steps"])
+    refiner = HJBRefiner(
+        animator.vae.decoder,  # type: ignore[arg-type]
+        golden.fill(SmallEmbedder()),
+        golden["reference_embedding"],
+        inclusive_boxes(golden["boxes"]),
+        HJBOptions(
+            iterations=run["num_optimization_iter"],
+            learning_rate=run["eta_scheduler"],
+            start_step=run["start_refine_step"],
+            end_step=run["end_refine_step"],
+            chunk=run["decode_chunk_size"],
+        ),
+    )
+    plain, _, _ = _animate(golden, animator, None)
+    yield from _latent_rows("latents_after_step_no_refine", plain, golden["latents_after_step_no_refine"])
+    latents, outputs, animation = _animate(golden, animator, refiner.hook(sigmas))
+    yield from _latent_rows("model_output", outputs, golden["model_output"])
+    yield from _latent_rows("latents_after_step", latents, golden["latents_after_step"])
+    rates = {step: rate for step, rate in enumerate(run["learning_rates_per_step"]) if rate is not None}
+    used = {step.step: step.learning_rate for step in refiner.report.steps}
+    yield exact("steps and learning rates", used, rates)
+    frames, expected = torch.from_numpy(animation.frames).float(), golden["frames_uint8"].float()
+    yield absolute("frames_uint8: levels", frames, expected, 1.0)
+    yield differing_share("frames_uint8: share off by one", frames, expected, beyond=0.5, tolerance=0.01)
+
+
+def _animate(
+    golden: Golden, animator: Animator, refine: StepHook | None
+) -> tuple[list[Tensor], list[Tensor], Animation]:
+    """Latents after each step and v-prediction of each step, [f 4 h w], and the result of the golden's run."""
+    run = golden.sidecar["run"]
+    sigmas = karras_sigmas(run["num_inference_steps"])
+    predicted: list[Tensor] = []
+    refined: list[Tensor] = []
+
+    def recorded(step: int, x0: Tensor) -> Tensor:
+        predicted.append(x0)
+        refined.append(x0 if refine is None else refine(step, x0))
+        return refined[-1]
+
+    draws = Draws(
+        golden["image_noise"], golden["latent_noise"].reshape(-1, *golden["latent_noise"].shape[-3:])
+    )
+    animation = animator.animate(
+        golden["input_image"].numpy(),
+        golden["pose_images"].numpy(),
+        golden["id_embedding"],
+        height=run["height"],
+        width=run["width"],
+        options=_options(run),
+        draws=draws,
+        on_x0=recorded,
+    )
+    latents = draws.latent_noise * initial_noise_scale(sigmas)
+    after: list[Tensor] = []
+    outputs: list[Tensor] = []
+    for step, sigma in enumerate(sigmas[:-1]):
+        outputs.append((latents / (sigma**2 + 1) - predicted[step]) * (sigma**2 + 1).sqrt() / sigma)
+        latents = _euler(refined[step], sample=latents, sigma=sigma, next_sigma=sigmas[step + 1])
+        after.append(latents)
+    return after, outputs, animation
+
+
+def _options(run: dict) -> AnimationOptions:
+    return AnimationOptions(
+        num_steps=run["num_inference_steps"],
+        guidance=(run["guidance_scale"], run["guidance_scale"]),
+        window_size=run["tile_size"],
+        fps=run["fps_argument"],
+        motion_bucket_id=run["motion_bucket_id"],
+        noise_augmentation=run["noise_aug_strength"],
+        decode=DecodeOptions(chunk=run["decode_chunk_size"]),
+    )
+
+
+def _latent_rows(name: str, got: list[Tensor], expected: Tensor) -> Iterable[Row]:
+    for step, (ours, theirs) in enumerate(zip(got, expected, strict=True)):
+        yield relative(f"{name}[{step}]", ours[None], theirs, 1e-3)
+        mean = float((ours[None].double() - theirs.double()).abs().mean())
+        yield Row(f"{name}[{step}] mean", mean, 1e-4, "mean abs")
