@@ -7,8 +7,8 @@
     python3 scripts/env.py --browser             also finds or installs Chromium, prints its path instead
 
 It lives in $STABLEANIMATOR_HOME, else in the user's cache folder, one folder per list of pinned packages,
-shared by every clone. It is built in steps. A step counts as done only when its manifest, written last, is there
-and every file in it still has its size; otherwise the step starts afresh. Standard library only.
+shared by every clone. It is built in steps. A step counts as done only when its manifest, written last, is
+there and every file in it still has its size; else the step starts afresh. Standard library only.
 """
 
 from __future__ import annotations
@@ -48,14 +48,15 @@ def say(text: str) -> None:
     print(text, file=sys.stderr, flush=True)
 
 
-def run(*command: str | Path, **options) -> None:
+def run(*command: str | Path) -> None:
     """Run a step's command, its output on stderr.
 
     Raises:
         SetupError: it failed.
     """
     try:
-        subprocess.run([str(part) for part in command], check=True, stdout=sys.stderr, **options)
+        # with our open files: a child that outlives us keeps the lock until it, too, has stopped writing
+        subprocess.run([str(part) for part in command], check=True, stdout=sys.stderr, close_fds=False)
     except (subprocess.CalledProcessError, OSError) as error:
         raise SetupError(f"this command failed: {' '.join(map(str, command))}\n{error}") from error
 
@@ -162,6 +163,7 @@ def new_venv(folder: Path) -> Path:
 def build_venv(folder: Path) -> None:
     python = new_venv(folder)
     pip = (python, "-m", "pip", "--disable-pip-version-check", "install", "-qq", "--no-warn-script-location")
+    say("installing the pinned packages (about 1.7 GB; one to three minutes)")
     run(*pip, "--no-deps", "-r", REQUIREMENTS)
     if not starts(python, "import torch"):
         say("this torch is built for CUDA: adding the libraries it needs")
@@ -257,9 +259,10 @@ def intact(folder: Path, manifest: Path) -> bool:
 
 @contextlib.contextmanager
 def only_one_at_a_time(root: Path) -> Iterator[None]:
-    """Waits until no other process builds `root`. The lock ends with its process, however that ends."""
+    """Waits until no other process builds `root`. The lock ends with its processes, however they end."""
     root.mkdir(parents=True, exist_ok=True)
     with open(root / "lock", "a+b") as file:
+        os.set_inheritable(file.fileno(), True)
         if os.name == "nt":
             import msvcrt
 

@@ -2,8 +2,8 @@
 
 Its compiled half cannot load there, and torchvision then fails while it describes the operators `nms` and
 `qnms`, which nobody declared. Declaring them first is enough: transforms and models are pure Python. Calling
-`torchvision.ops.nms` still fails, and nothing here calls it. Installed into site-packages with a one-line `.pth`
-file; costs nothing until torchvision is imported.
+`torchvision.ops.nms` still fails, and nothing here calls it. Installed into site-packages with a `.pth` file;
+costs nothing until torchvision is imported.
 """
 
 from __future__ import annotations

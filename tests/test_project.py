@@ -8,11 +8,11 @@ import json
 import os
 import subprocess
 import sys
-import tomllib
 import zipfile
 from pathlib import Path
 
 import pytest
+import tomllib
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 NOT_FOR_THE_CORE = {
@@ -98,8 +98,7 @@ def test_there_is_no_v1_mapping_which_would_hide_the_v3_nodes():
 
 
 def test_the_root_package_can_be_imported_without_comfyui():
-    code = f"import importlib.util as u; s = u.spec_from_file_location('pack', {str(REPOSITORY / '__init__.py')!r});"
-    code += "m = u.module_from_spec(s); s.loader.exec_module(m)"
+    code = f"import runpy; runpy.run_path({str(REPOSITORY / '__init__.py')!r})"
     answer = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd="/")
     assert answer.returncode == 0, answer.stderr
 
@@ -110,7 +109,7 @@ def test_the_promised_workflows_are_shipped():
 
 
 def test_only_one_folder_can_be_taken_for_the_template_gallery():
-    """The server serves the first of these that it meets; templates in another would be listed and then not found."""
+    """The server serves the first of these that it meets; what lies in another is listed and not found."""
     others = ("example_workflows", "example", "examples", "workflow")
     assert not [name for name in others if (REPOSITORY / name).exists()]
 
