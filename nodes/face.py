@@ -72,7 +72,8 @@ class FaceEmbed(AnimatorNode):
                 io.Mask.Input(
                     "face_mask",
                     optional=True,
-                    tooltip="Paint over the face to say where it is, instead of letting the detector choose.",
+                    tooltip="Paint over the face (Open in MaskEditor) to say where it is, instead of letting the detector "
+                    "choose. Nothing painted: the detector looks.",
                 ),
             ],
             outputs=[
@@ -98,13 +99,14 @@ class FaceEmbed(AnimatorNode):
 
         _check_choices(choice, channels, no_face)
         photos = to_uint8(check_pictures(image, "image"))
+        mask = _painted(face_mask, photos)
         face = embed_face(
             list(photos),
             _open_recogniser(recognizer),
-            _open_detector(detector, needed=face_mask is None),
+            _open_detector(detector, needed=mask is None),
             channels=_CHANNELS[channels],
             choice=index if choice == "index" else choice,
-            corners=None if face_mask is None else corners_of_mask(_mask_of(face_mask, photos)),
+            corners=None if mask is None else corners_of_mask(mask),
             no_face=no_face,
         )
         for warning in face.warnings:
@@ -143,9 +145,10 @@ def _open_recogniser(name: str):
     return TorchRecogniser(ManagedNetwork(load.load_face_recognizer(path, dtype=torch.float32)))
 
 
-def _mask_of(mask: torch.Tensor, photos: np.ndarray) -> np.ndarray:
-    """One MASK [H W] at the size of the photo; a mask of another size is of another picture."""
-    mask = mask if mask.dim() == 3 else mask[None]
+def _painted(mask: torch.Tensor | None, photos: np.ndarray) -> np.ndarray | None:
+    """The painted MASK [H W] at the size of the photo; None if nothing is painted, as LoadImage gives it."""
+    if mask is None or not (mask > 0.5).any():
+        return None
     height, width = photos.shape[1:3]
     if tuple(mask.shape[-2:]) != (height, width):
         raise InputError(
@@ -153,7 +156,7 @@ def _mask_of(mask: torch.Tensor, photos: np.ndarray) -> np.ndarray:
             f"is {mask.shape[-1]} x {mask.shape[-2]}, the photo is {width} x {height}",
             "paint the mask on the same photo",
         )
-    return mask.amax(0).cpu().numpy()
+    return mask.reshape(-1, height, width).amax(0).cpu().numpy()
 
 
 def _marked(photo: np.ndarray, corners: tuple[float, ...] | None) -> np.ndarray:

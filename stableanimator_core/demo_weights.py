@@ -47,7 +47,14 @@ IMAGE_ENCODER = {
     "projection_dim": TOKEN_WIDTH,
     "hidden_act": "gelu",
 }
-FILES = ("unet.safetensors", "pose_net.safetensors", "face_encoder.safetensors", "SVD")
+RECOGNISER = {"layers": [1, 1, 1, 1], "widths": [16, 16, 16, 16], "stem_width": 16}
+FILES = (
+    "unet.safetensors",
+    "pose_net.safetensors",
+    "face_encoder.safetensors",
+    "face_recognizer.safetensors",
+    "SVD",
+)
 
 
 def write(folder: Path, seed: int = 0) -> list[Path]:
@@ -58,6 +65,7 @@ def write(folder: Path, seed: int = 0) -> list[Path]:
     """
     from .models.face_encoder import FaceEncoder
     from .models.image_encoder import build_image_encoder
+    from .models.iresnet import IResNet
     from .models.pose_net import PoseNet
     from .models.unet import build_unet
     from .models.vae import build_vae
@@ -79,6 +87,7 @@ def write(folder: Path, seed: int = 0) -> list[Path]:
         "unet.safetensors": (build_unet(UNET), UNET),
         "pose_net.safetensors": (pose_net, None),
         "face_encoder.safetensors": (face_encoder, None),
+        "face_recognizer.safetensors": (IResNet(**RECOGNISER), None),
     }
     for name, (network, config) in networks.items():
         metadata = {"config": json.dumps(config)} if config else {}
