@@ -130,9 +130,9 @@ def configured(
         return {key: value for key, value in config.items() if not key.startswith("_")}
     try:
         return from_shapes(weights.state)
+    except WeightsError as error:
+        raise WeightsError(str(path), error.problem, error.remedy) from error
     except (KeyError, IndexError, ValueError, AttributeError) as error:
-        if isinstance(error, WeightsError):
-            raise
         raise not_the_model(path, class_name, weights.state) from error
 
 
