@@ -234,7 +234,8 @@ class Painter:
         length = ((y0 - y1) ** 2 + (x0 - x1) ** 2) ** 0.5
         angle = math.degrees(math.atan2(y0 - y1, x0 - x1))
         axes = (int(length / 2), LIMB_HALF_WIDTH)
-        polygon = cv2.ellipse2Poly((int(centre_x), int(centre_y)), axes, int(angle), 0, 360, 1)
+        centre = (int(centre_x), int(centre_y))
+        polygon = np.asarray(cv2.ellipse2Poly(centre, axes, int(angle), 0, 360, 1), dtype=np.int32)
         cv2.fillConvexPoly(self.canvas, polygon, colour)
         left, top, width, height = cv2.boundingRect(polygon)
         self._touched(left, top, 1)

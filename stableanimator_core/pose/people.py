@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 Array = NDArray[np.float64]
+Mask = NDArray[np.bool_]
 
 BODY_JOINTS = (
     *("nose", "neck", "r_shoulder", "r_elbow", "r_wrist", "l_shoulder", "l_elbow", "l_wrist"),
@@ -86,7 +87,7 @@ class Person:
         return replace(self, **changes)
 
     @property
-    def visible(self) -> NDArray[np.bool_]:
+    def visible(self) -> Mask:
         """[18] which body joints are seen (score above `VISIBLE`)."""
         return self.body_score > VISIBLE
 
@@ -122,6 +123,6 @@ class Frame:
 Clip = list[Frame]
 
 
-def is_absent(points: Array, scores: Array) -> NDArray[np.bool_]:
+def is_absent(points: Array, scores: Array) -> Mask:
     """[n] which points are absent: at (0, 0) with score 0."""
     return (scores == 0) & (points == 0).all(axis=-1)
