@@ -6,7 +6,9 @@ console. `providers_in_use` asks the session itself.
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -15,6 +17,7 @@ import numpy as np
 from .errors import InputError, WeightsError
 
 if TYPE_CHECKING:
+    from onnx import ModelProto, ValueInfoProto
     from onnxruntime import InferenceSession
 
 CPU = "CPUExecutionProvider"
@@ -114,9 +117,22 @@ def open_session(path: str | Path, providers: str | Sequence[str] = "auto") -> I
         ) from error
 
 
-def providers_in_use(session: InferenceSession) -> list[str]:
-    """The providers that this session really runs on, first choice first."""
-    return list(session.get_providers())
+def providers_in_use(session: InferenceSession | OnnxHeader) -> list[str]:
+    """The providers that this session really runs on, first choice first; none for a mere header."""
+    return [] if isinstance(session, OnnxHeader) else list(session.get_providers())
+
+
+def probe_providers(providers: str | Sequence[str] = "auto") -> list[str]:
+    """What a session of a one-number network really runs on: the proof that an accelerator works."""
+    from onnx import TensorProto, helper, save
+
+    ends = [helper.make_tensor_value_info(name, TensorProto.FLOAT, [1]) for name in ("x", "y")]
+    graph = helper.make_graph([helper.make_node("Identity", ["x"], ["y"])], "probe", ends[:1], ends[1:])
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 13)], ir_version=8)
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "probe.onnx"
+        save(model, str(path))
+        return providers_in_use(open_session(path, providers))
 
 
 def check_onnx_file(path: str | Path) -> Path:
@@ -143,13 +159,79 @@ def check_onnx_file(path: str | Path) -> Path:
     return path
 
 
-def run(session: InferenceSession, inputs: np.ndarray) -> list[np.ndarray]:
+@dataclass(frozen=True)
+class TensorInfo:
+    """Name, shape (numbers, or names of free axes) and type of a network's input or output."""
+
+    name: str
+    shape: list[int | str | None]
+    type: str
+
+
+@dataclass(frozen=True)
+class OnnxHeader:
+    """What an ONNX file says it takes and gives; answers like a session, but cannot run.
+
+    Attributes:
+        inputs: what it must be given.
+        outputs: what it gives.
+    """
+
+    inputs: list[TensorInfo]
+    outputs: list[TensorInfo]
+
+    def get_inputs(self) -> list[TensorInfo]:
+        return self.inputs
+
+    def get_outputs(self) -> list[TensorInfo]:
+        return self.outputs
+
+
+def read_onnx(path: str | Path) -> ModelProto:
+    """The parsed ONNX file.
+
+    Raises:
+        WeightsError: missing, or no readable ONNX file.
+    """
+    import onnx
+    from google.protobuf.message import DecodeError
+
+    path = check_onnx_file(path)
+    try:
+        return onnx.load(str(path))
+    except (DecodeError, ValueError, OSError) as error:
+        raise WeightsError(
+            str(path), f"is no readable ONNX file ({error})", "fetch the file again"
+        ) from error
+
+
+def read_header(path: str | Path) -> OnnxHeader:
+    """Inputs and outputs of an ONNX file, without making a session; errors as `read_onnx`."""
+    graph = read_onnx(path).graph
+    weights = {item.name for item in graph.initializer}
+    inputs = [_described(item) for item in graph.input if item.name not in weights]
+    if not inputs or not graph.output:
+        raise WeightsError(str(path), "is an ONNX file without a network", "fetch the file again")
+    return OnnxHeader(inputs, [_described(item) for item in graph.output])
+
+
+def _described(item: ValueInfoProto) -> TensorInfo:
+    kind = {1: "tensor(float)", 10: "tensor(float16)"}.get(item.type.tensor_type.elem_type, "other numbers")
+    axes = item.type.tensor_type.shape.dim
+    return TensorInfo(item.name, [axis.dim_param or axis.dim_value or None for axis in axes], kind)
+
+
+def run(session: InferenceSession | OnnxHeader, inputs: np.ndarray) -> list[np.ndarray]:
     """All outputs, as float32, of a session with one input."""
+    if isinstance(session, OnnxHeader):
+        raise TypeError("a header cannot run; open the session")
     outputs = session.run(None, {session.get_inputs()[0].name: inputs})
     return [np.asarray(output, dtype=np.float32) for output in outputs]
 
 
-def tensor_type(session: InferenceSession, what: str, allowed: Sequence[str] = ("float32", "float16")) -> str:
+def tensor_type(
+    session: InferenceSession | OnnxHeader, what: str, allowed: Sequence[str] = ("float32", "float16")
+) -> str:
     """NumPy name of the session's first input, one of `allowed`.
 
     Raises:

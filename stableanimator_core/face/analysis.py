@@ -17,7 +17,7 @@ import numpy as np
 from torch import Tensor
 
 from ..errors import InputError, NoFaceError, WeightsError
-from ..onnx_sessions import open_session, providers_in_use, tensor_type
+from ..onnx_sessions import OnnxHeader, open_session, providers_in_use, tensor_type
 from ..rgb import rgb_image
 
 if TYPE_CHECKING:
@@ -74,7 +74,7 @@ class FaceDetector:
     def __init__(self, path: str | Path, providers: str | Sequence[str] = "auto", threshold: float = 0.5):
         self.path, self.threshold = Path(path), threshold
         self.session = open_session(path, providers)
-        _check_detector(self.session, str(path))
+        check_detector(self.session, str(path))
         from insightface.model_zoo.scrfd import SCRFD
 
         self._scrfd = SCRFD(str(path), self.session, static_shape_sessions=False)
@@ -126,7 +126,7 @@ def choose_face(faces: Sequence[Face], height: int, width: int, choice: str | in
         faces: what was found.
         height: of the picture in pixels.
         width: likewise.
-        choice: "largest" (the official rule), "most central", or a number: faces counted from left to right,
+        choice: "largest" (the official rule), "central", or a number: faces counted from left to right,
             from 0.
 
     Raises:
@@ -139,10 +139,10 @@ def choose_face(faces: Sequence[Face], height: int, width: int, choice: str | in
         )
     if choice == "largest":
         return max(faces, key=lambda face: face.area)
-    if choice == "most central":
+    if choice == "central":
         return min(faces, key=lambda face: np.hypot(face.centre[0] - width / 2, face.centre[1] - height / 2))
     if not isinstance(choice, int):
-        raise InputError("the face choice", f"is {choice!r}", 'choose "largest", "most central" or a number')
+        raise InputError("the face choice", f"is {choice!r}", 'choose "largest", "central" or a number')
     if not 0 <= choice < len(faces):
         number = f"{len(faces)} face{'s' if len(faces) > 1 else ''}"
         raise NoFaceError(
@@ -162,7 +162,8 @@ def for_insightface(image: np.ndarray, channels: Channels) -> np.ndarray:
     return np.ascontiguousarray(image[..., ::-1]) if channels == "bgr" else image
 
 
-def _check_detector(session: InferenceSession, source: str) -> None:
+def check_detector(session: InferenceSession | OnnxHeader, source: str) -> None:
+    """Raise a WeightsError if the network is no SCRFD with landmarks."""
     tensor_type(session, source, ("float32",))
     shape = list(session.get_inputs()[0].shape)
     outputs = [list(output.shape) for output in session.get_outputs()]

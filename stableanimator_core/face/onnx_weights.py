@@ -10,17 +10,17 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from ..errors import WeightsError
-from ..onnx_sessions import check_onnx_file
+from ..onnx_sessions import read_onnx
 
 if TYPE_CHECKING:
-    from onnx import NodeProto
+    from onnx import ModelProto, NodeProto
 
 EPS = 1e-5  # of the torch network's BatchNorms
 _PASS = {"Identity", "Dropout", "Flatten", "Reshape", "Squeeze", "Unsqueeze", "Cast"}
@@ -35,7 +35,7 @@ def torch_weights_from_onnx(path: str | Path) -> dict[str, Tensor]:
     Raises:
         WeightsError: not an ONNX file, or not an IResNet.
     """
-    graph = _Graph(_load(check_onnx_file(path)), str(path))
+    graph = _Graph(read_onnx(path), str(path))
     state: dict[str, Tensor] = {}
     state.update(_prefixed("", _stem(graph)))
     level = block = 0
@@ -86,7 +86,7 @@ def _tail(graph: _Graph) -> dict[str, Tensor]:
 class _Graph:
     """Walks an ONNX graph along its data; `here` names the tensor reached."""
 
-    def __init__(self, model: Any, source: str):
+    def __init__(self, model: ModelProto, source: str):
         from onnx import numpy_helper
 
         self.source = source
@@ -197,18 +197,6 @@ class _Graph:
         if tensor.ndim == 4:
             self._last_weight = tensor
         return tensor
-
-
-def _load(path: Path) -> Any:
-    import onnx
-    from google.protobuf.message import DecodeError
-
-    try:
-        return onnx.load(str(path))
-    except (DecodeError, ValueError, OSError) as error:
-        raise WeightsError(
-            str(path), f"is no readable ONNX file ({error})", "fetch the file again"
-        ) from error
 
 
 def _norm(gain: Tensor, bias: Tensor, mean: Tensor, variance: Tensor) -> dict[str, Tensor]:

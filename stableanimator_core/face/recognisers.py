@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from ..errors import WeightsError
-from ..onnx_sessions import open_session, providers_in_use, tensor_type
+from ..onnx_sessions import OnnxHeader, open_session, providers_in_use, tensor_type
 
 if TYPE_CHECKING:
     from onnxruntime import InferenceSession
@@ -49,7 +49,7 @@ class OnnxRecogniser:
 
     def __init__(self, path: str | Path, providers: str | Sequence[str] = "auto"):
         self.session = open_session(path, providers)
-        _check_recogniser(self.session, str(path))
+        check_recogniser(self.session, str(path))
         from insightface.model_zoo.arcface_onnx import ArcFaceONNX
 
         self._arcface = ArcFaceONNX(str(path), self.session)
@@ -87,7 +87,8 @@ class TorchRecogniser:
         return self.network(pixels.to(parameter.dtype)).float().cpu()
 
 
-def _check_recogniser(session: InferenceSession, source: str) -> None:
+def check_recogniser(session: InferenceSession | OnnxHeader, source: str) -> None:
+    """Raise a WeightsError if the network is no ArcFace of 112x112 pixels and 512 numbers."""
     tensor_type(session, source, ("float32",))
     shape = list(session.get_inputs()[0].shape)
     outputs = [list(output.shape) for output in session.get_outputs()]

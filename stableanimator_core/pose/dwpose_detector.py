@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ..errors import WeightsError
-from ..onnx_sessions import run, tensor_type
+from ..onnx_sessions import OnnxHeader, run, tensor_type
 
 if TYPE_CHECKING:
     from onnxruntime import InferenceSession
@@ -38,7 +38,7 @@ class PersonDetector:
         WeightsError: a network of other inputs or outputs.
     """
 
-    def __init__(self, session: InferenceSession, source: str = "the person detector"):
+    def __init__(self, session: InferenceSession | OnnxHeader, source: str = "the person detector"):
         self.session, self.source = session, source
         self.dtype = tensor_type(session, source)
         self.batched, self.size = self._check_shapes()

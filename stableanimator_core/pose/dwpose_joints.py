@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ..errors import WeightsError
-from ..onnx_sessions import run, tensor_type
+from ..onnx_sessions import OnnxHeader, run, tensor_type
 from .dwpose_warp import warp_affine
 from .people import VISIBLE
 
@@ -43,16 +43,18 @@ class JointEstimator:
     """
 
     def __init__(
-        self, session: InferenceSession, source: str = "the pose estimator", people_per_call: int = 8
+        self,
+        session: InferenceSession | OnnxHeader,
+        source: str = "the pose estimator",
+        people_per_call: int = 8,
     ):
         self.session, self.source = session, source
         self.dtype = tensor_type(session, source)
         shape = list(session.get_inputs()[0].shape)
-        self._check_shapes(shape)
-        self.size = (int(shape[2]), int(shape[3]))
+        self.size = self._checked_size(shape)
         self.per_call = 1 if isinstance(shape[0], int) else max(1, people_per_call)
 
-    def _check_shapes(self, shape: list) -> None:
+    def _checked_size(self, shape: list) -> tuple[int, int]:
         outputs = [list(output.shape) for output in self.session.get_outputs()]
         fits = len(self.session.get_inputs()) == 1 and len(shape) == 4 and shape[1] == 3 and len(outputs) == 2
         fits = fits and all(isinstance(side, int) and side > 0 for side in shape[2:])
@@ -66,6 +68,7 @@ class JointEstimator:
                 "gives [n, 133, 576] and [n, 133, 768]",
                 "use dw-ll_ucoco_384.onnx",
             )
+        return shape[2], shape[3]
 
     def estimate(
         self, frames: Sequence[np.ndarray], boxes: Sequence[np.ndarray]
