@@ -106,20 +106,17 @@ def align(
         what: how the user knows the clip, for messages.
 
     Raises:
-        NoPersonError: nobody, or too few joints, in the reference or in every frame of the fit; frames are
-            named.
+        NoPersonError: nobody or too few joints in the reference, or in every frame of the fit (by number).
         InputError: an impossible range of frames, or canvases that change within the clip.
     """
     options = options or AlignOptions()
     if options.mode == "none":
         return _only_placed(frames, reference)
-    person = reference_person(reference)
+    person, official = reference_person(reference), options.mode == "official"
     chosen = in_range(frames, options.first_frame, options.last_frame, what)
-    official = options.mode == "official"
     people, messages = fit_people(frames, chosen, person, official, what)
     size = frames[people[0][0]].size
-    if not official and any((frame.size != size).any() for frame in frames):
-        raise InputError(what, "changes its canvas size within the clip", "use frames of one video")
+    _check_canvases(frames, size, official, what)
     if len(reference.people) > 1:
         messages.append(f"the reference shows {len(reference.people)} people; the first is used")
 
@@ -134,32 +131,30 @@ def align(
     def aligned(one: Person) -> Person:
         return _blend(one.moved(start), change(one.moved(fitted)), options.strength)
 
-    result = [
-        Frame(tuple(aligned(one) for one in frame.people), reference.width, reference.height)
-        for frame in frames
-    ]
-    misfit = judge(result, [(number, aligned(one)) for number, one in people], reference)
     rotation = _rotation(fitted, size, reference.size)
     messages += _fit_messages(fitted, rotation)
-    return AlignResult(
-        frames=result,
-        scale=_scale(fitted, rotation),
-        offset=fitted.offset,
-        rotation=rotation,
-        joints=tuple(joint for joint in FIT_JOINTS if person.visible[joint]),
-        fit_frames=tuple(number for number, _ in people),
-        misfit=misfit,
-        messages=messages,
-    )
+    result = [_on_canvas(reference, [aligned(one) for one in frame.people]) for frame in frames]
+    misfit = judge(result, [(number, aligned(one)) for number, one in people], reference)
+    joints = tuple(joint for joint in FIT_JOINTS if person.visible[joint])
+    used = tuple(number for number, _ in people)
+    scale = _scale(fitted, rotation)
+    return AlignResult(result, scale, fitted.offset, rotation, joints, used, misfit, messages)
+
+
+def _check_canvases(frames: Sequence[Frame], size: Array, official: bool, what: str) -> None:
+    if not official and any((frame.size != size).any() for frame in frames):
+        raise InputError(what, "change their canvas size within the clip", "use frames of one video")
+
+
+def _on_canvas(reference: Frame, people: Sequence[Person]) -> Frame:
+    return Frame(tuple(people), reference.width, reference.height)
 
 
 def _only_placed(frames: Sequence[Frame], reference: Frame) -> AlignResult:
     """The clip as it is, whole on the reference's canvas."""
     maps = [placed(frame.size, reference.size) for frame in frames]
-    result = [
-        Frame(tuple(one.moved(move) for one in frame.people), reference.width, reference.height)
-        for frame, move in zip(frames, maps, strict=True)
-    ]
+    pairs = zip(frames, maps, strict=True)
+    result = [_on_canvas(reference, [one.moved(move) for one in frame.people]) for frame, move in pairs]
     people = [(number, frame.people[0]) for number, frame in enumerate(result) if frame.people]
     misfit = judge(result, people, reference) if reference.people and people else unjudged(len(result))
     first = maps[0] if maps else placed(reference.size, reference.size)

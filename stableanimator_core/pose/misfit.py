@@ -152,7 +152,7 @@ def _size_and_place_words(near: list[Person], reference: Person, size: Array, he
     apart = (seen.driven - seen.reference)[known] / height  # [observations 2]
     shift = [weighted_median(apart[:, axis], seen.weight[known]) for axis in (0, 1)]
     for amount, names in zip(shift, (("left", "right"), ("high", "low")), strict=True):
-        if abs(amount) > FITS / 2:
+        if abs(amount) > FITS:
             words.append(
                 f"{abs(amount):.0%} of the body height too far {names[amount > 0]}".replace("%", " %")
             )

@@ -263,3 +263,8 @@ def test_settings_are_checked():
 
 def test_frame_numbers_are_written_as_ranges():
     assert frame_ranges([4, 0, 1, 2, 9]) == "0-2, 4, 9"
+
+
+def test_a_clip_whose_canvas_changes_is_refused(square, clip):
+    with pytest.raises(InputError, match="canvas size"):
+        align([square[0], clip[0]], square[3])
