@@ -117,8 +117,6 @@ def align(
     people, messages = fit_people(frames, chosen, person, official, what)
     size = frames[people[0][0]].size
     _check_canvases(frames, size, official, what)
-    if len(reference.people) > 1:
-        messages.append(f"the reference shows {len(reference.people)} people; the first is used")
 
     start = Affine(np.eye(2), np.zeros(2)) if official else placed(size, reference.size)
     fitted = _fit(people, size, person, reference, options.mode)
@@ -132,7 +130,7 @@ def align(
         return _blend(one.moved(start), change(one.moved(fitted)), options.strength)
 
     rotation = _rotation(fitted, size, reference.size)
-    messages += _fit_messages(fitted, rotation)
+    messages += _fit_messages(fitted, rotation, len(reference.people))
     result = [_on_canvas(reference, [aligned(one) for one in frame.people]) for frame in frames]
     misfit = judge(result, [(number, aligned(one)) for number, one in people], reference)
     joints = tuple(joint for joint in FIT_JOINTS if person.visible[joint])
@@ -217,8 +215,10 @@ def _scale(fitted: Affine, rotation: float) -> Array:
     return np.diag(fitted.linear).copy() if not rotation else np.linalg.norm(fitted.linear, axis=0)
 
 
-def _fit_messages(fitted: Affine, rotation: float) -> list[str]:
+def _fit_messages(fitted: Affine, rotation: float, in_reference: int) -> list[str]:
     messages = []
+    if in_reference > 1:
+        messages.append(f"the reference shows {in_reference} people; the first is used")
     if fitted.linear[1, 1] <= 0 and not rotation:
         messages.append("the fit turns the figure upside down: use mode robust, or other frames")
     if abs(rotation) > TILTED:

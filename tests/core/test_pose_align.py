@@ -215,6 +215,8 @@ def test_only_frames_with_several_people_stop_the_official_fit_by_name(square):
     crowd = [Frame(frame.people * 2, 512, 512) for frame in square[:4]] + [Frame((), 512, 512)]
     with pytest.raises(NoPersonError, match="several people in 0-3; nobody in 4"):
         align(crowd, square[3], AlignOptions(mode="official"))
+    two = Frame(square[3].people * 2, 512, 512)
+    assert "the reference shows 2 people; the first is used" in align(square, two).messages
     assert "largest" in align(crowd, square[3], AlignOptions(mode="robust")).messages[0]
 
 
