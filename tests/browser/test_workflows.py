@@ -24,12 +24,14 @@ def read(path: Path) -> dict:
 def loaded(frontend, path):
     """The page with the workflow on its canvas."""
     frontend.complaints.clear()
+    frontend.close_dialogs()
     frontend.load(read(path))
     return frontend
 
 
-def test_a_workflow_loads_without_missing_nodes_or_page_errors(loaded):
+def test_a_workflow_loads_without_missing_nodes_alerts_or_page_errors(loaded):
     assert not loaded.missing_types()
+    assert not loaded.alerts()
     assert not loaded.complaints
 
 
