@@ -21,6 +21,7 @@ MAX_FOLDERS = 5000
 _STABLEANIMATOR = "https://huggingface.co/FrancisRing/StableAnimator/tree/main"
 _DWPOSE = "https://huggingface.co/yzd-v/DWPose/tree/main"
 _ANTELOPE = "https://github.com/deepinsight/insightface/releases/download/v0.7/antelopev2.zip"
+_HUB = "Apache-2.0 on its page; made from Stable Video Diffusion, whose licence applies too"
 _RESEARCH = "non-commercial research only (InsightFace)"
 
 
@@ -32,7 +33,7 @@ class KnownFile:
         role: what it serves as.
         label: its name for people.
         names: official file names, the usual one first.
-        size: bytes of the usual one.
+        size: bytes of the usual one; of glintr100_torch.pth only "261 MB" is published.
         url: the page or archive it comes from.
         licence: one line.
         sha256: of the usual one, where it is published.
@@ -50,9 +51,7 @@ class KnownFile:
 KNOWN_FILES = {
     known.role: known
     for known in (
-        KnownFile(
-            "unet", "StableAnimator's U-Net", ("unet.pth",), 6_201_376_518, _STABLEANIMATOR, "Apache-2.0"
-        ),
+        KnownFile("unet", "StableAnimator's U-Net", ("unet.pth",), 6_201_376_518, _STABLEANIMATOR, _HUB),
         KnownFile(
             "pose_net", "StableAnimator's PoseNet", ("pose_net.pth",), 829_269, _STABLEANIMATOR, "Apache-2.0"
         ),

@@ -45,7 +45,11 @@ _CLIP_TOP = {
     "vision_model.post_layernorm.weight": "ln_post.weight",
     "vision_model.post_layernorm.bias": "ln_post.bias",
 }
-_LAST_IDENTITY = ("conv2", "time_stack.out_layers.3")  # zero these and a block adds nothing
+_NEUTRAL_IF_ONE_LAYER = tuple(  # with zeros here the middle's attention and second block add nothing
+    f"decoder.mid.{layer}.{leaf}"
+    for layer in ("attn_1.proj_out", "block_2.conv2", "block_2.time_stack.out_layers.3")
+    for leaf in ("weight", "bias")
+)
 
 
 def vae_to_diffusers(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -186,17 +190,18 @@ def _fold_quant_conv(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 
 def _identity_block(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """A second middle block that adds nothing: the single file has two, diffusers as many as `layers`."""
+    """The rest of the decoder's middle, adding nothing.
+
+    The single file always has block, attention, block. diffusers has as many blocks as `layers`, and with one
+    it never comes to its attention.
+    """
     first, second = "decoder.mid.block_1.", "decoder.mid.block_2."
     block = {key.replace(first, second): tensor for key, tensor in state.items() if key.startswith(first)}
-    for key in block:
-        if key.removeprefix(second).startswith(_LAST_IDENTITY):
-            block[key] = torch.zeros_like(block[key])
-    return block
+    block |= {key: state[key] for key in _NEUTRAL_IF_ONE_LAYER if key in state}
+    return block | {key: torch.zeros_like(block[key]) for key in _NEUTRAL_IF_ONE_LAYER}
 
 
 def _check_identity(state: Mapping[str, Tensor]) -> None:
-    ends = [f"decoder.mid.block_2.{name}.{leaf}" for name in _LAST_IDENTITY for leaf in ("weight", "bias")]
-    if any(bool(state[key].any()) for key in ends if key in state):
+    if any(bool(state[key].any()) for key in _NEUTRAL_IF_ONE_LAYER if key in state):
         problem = "has two middle blocks but one layer per level, a network that diffusers cannot build"
         raise WeightsError("VAE", problem, "use Stable Video Diffusion's VAE")
