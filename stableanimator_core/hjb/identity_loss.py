@@ -10,7 +10,7 @@ Axes: f frames, c channels, h w height and width of latents, H W pixels, n faces
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from math import floor, isfinite, log2
 
@@ -73,10 +73,11 @@ class IdentityLoss:
         faces: where to look.
         setting: how to compute it.
         margin: only with `setting.crop`: latents around the boxes that get a gradient.
+        scaling_factor: latents given are those of the VAE times this.
+        on_warning: told what went wrong on the way, in words.
 
     Attributes:
         cosines: of the last evaluation, [f]; NaN where there is no face.
-        warnings: what went wrong on the way, in words.
     """
 
     def __init__(
@@ -89,13 +90,13 @@ class IdentityLoss:
         *,
         margin: int = 4,
         scaling_factor: float = SCALING_FACTOR,
+        on_warning: Callable[[str], None] = logger.warning,
     ):
         self.decoder, self.embedder = decoder, embedder
         self.identity = identity.detach().clone().reshape(1, -1)
         self.faces, self.setting, self.margin = faces, setting, margin
-        self.scaling_factor = scaling_factor
+        self.scaling_factor, self._warn = scaling_factor, on_warning
         self.cosines = torch.full((len(faces.boxes),), torch.nan)
-        self.warnings: list[str] = []
         self._statistics: dict[int, Statistics] = {}  # first frame of a chunk -> its statistics
 
     def __call__(self, latents: Tensor) -> tuple[Tensor, Tensor]:
@@ -189,10 +190,6 @@ class IdentityLoss:
         if len(latents) != len(self.faces.boxes):
             problem = f"are for {len(self.faces.boxes)} frames, the clip has {len(latents)}"
             raise InputError("face boxes", problem, "give face boxes or masks for each frame of the clip")
-
-    def _warn(self, message: str) -> None:
-        logger.warning("HJB: %s", message)
-        self.warnings.append(message)
 
 
 def _loss_scale(gradient: Tensor, dtype: torch.dtype) -> float:

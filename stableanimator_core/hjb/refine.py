@@ -72,7 +72,7 @@ def why_unusable(gradient: Tensor) -> str:
     if not bool(torch.isfinite(gradient).all()):
         return "the gradient is not finite"
     if not bool(gradient.any()):
-        return "the gradient is zero everywhere (the picture is saturated)"
+        return "the gradient is zero everywhere (the picture is saturated or left out)"
     return ""
 
 

@@ -190,6 +190,7 @@ class HJBRefiner:
             setting,
             margin=self.options.region_margin,
             scaling_factor=self.scaling_factor,
+            on_warning=self._warn,
         )
 
     def _shrink(self, latents: Tensor) -> None:
@@ -234,5 +235,6 @@ class HJBRefiner:
             return None
 
     def _warn(self, message: str) -> None:
-        logger.warning("HJB: %s", message)
-        self.report.warnings.append(message)
+        if message not in self.report.warnings:
+            logger.warning("HJB: %s", message)
+            self.report.warnings.append(message)
