@@ -1,8 +1,8 @@
 """Where weight files are: the files the project knows, and the search for them in folders of models.
 
 Searched are the folders given and all below them, so the official tree (`checkpoints/Animation`, `SVD`,
-Searched are the folders given and all below, so the official tree (`checkpoints/Animation`, `SVD`,
-it was unpacked. Nothing is ever downloaded.
+`DWPose`, `models/antelopev2`, with or without the second `antelopev2` that its archive makes) is found
+however it was unpacked. Nothing is ever downloaded.
 """
 
 from __future__ import annotations
