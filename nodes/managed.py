@@ -26,6 +26,7 @@ def use_comfy_ops(module: nn.Module) -> nn.Module:
     for leaf in module.modules():
         if type(leaf) in kinds:
             leaf.__class__ = kinds[type(leaf)]
+            leaf.__dict__.pop("forward", None)  # how plain torch widens float8 weights; comfy.ops does it itself
     return module
 
 
