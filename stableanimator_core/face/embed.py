@@ -78,26 +78,11 @@ def embed_face(
         InputError: not pictures, a box outside the picture, or an unknown choice.
     """
     _check_request(images, detector, corners, no_face)
-    found: list[tuple[np.ndarray, Corners]] = []
-    warnings: list[str] = []
-    for number, image in enumerate(images):
-        what = "the portrait" if len(images) == 1 else f"portrait {number}"
-        pixels = for_insightface(rgb_image(image, what), channels)
-        try:
-            crop, box, warning = _face_crop(pixels, detector, choice, corners, what)
-        except NoFaceError as error:
-            if no_face == "error":
-                raise
-            warnings.append(str(error))
-            continue
-        found.append((crop, box))
-        warnings += [warning] if warning else []
-    if not found:
+    crops, boxes, warnings = _find_all(images, detector, channels, choice, corners, no_face)
+    if not crops:
         return _nobody(no_face, warnings)
-    vectors = recogniser.embed(np.stack([crop for crop, _ in found]))
-    identity = _checked(vectors.mean(dim=0))
-    first_crop, first_box = found[0]
-    return FaceIdentity(identity, first_box, for_insightface(first_crop, channels).copy(), tuple(warnings))
+    identity = _checked(recogniser.embed(np.stack(crops)).mean(dim=0))
+    return FaceIdentity(identity, boxes[0], for_insightface(crops[0], channels).copy(), tuple(warnings))
 
 
 def corners_of_mask(mask: np.ndarray | Tensor) -> Corners:
@@ -124,6 +109,34 @@ def align(pixels: np.ndarray, landmarks: np.ndarray) -> np.ndarray:
     from insightface.utils import face_align
 
     return face_align.norm_crop(pixels, landmarks, FACE_SIZE)
+
+
+def _find_all(
+    images: Sequence[np.ndarray | Tensor],
+    detector: FaceDetector | None,
+    channels: Channels,
+    choice: str | int,
+    corners: Corners | None,
+    no_face: NoFace,
+) -> tuple[list[np.ndarray], list[Corners], list[str]]:
+    """Crops and boxes of the pictures that show a face, and warnings; see `embed_face`."""
+    crops: list[np.ndarray] = []
+    boxes: list[Corners] = []
+    warnings: list[str] = []
+    for number, image in enumerate(images):
+        what = "the portrait" if len(images) == 1 else f"portrait {number}"
+        pixels = for_insightface(rgb_image(image, what), channels)
+        try:
+            crop, box, warning = _face_crop(pixels, detector, choice, corners, what)
+        except NoFaceError as error:
+            if no_face == "error":
+                raise
+            warnings.append(str(error))
+            continue
+        crops.append(crop)
+        boxes.append(box)
+        warnings += [warning] if warning else []
+    return crops, boxes, warnings
 
 
 def _face_crop(

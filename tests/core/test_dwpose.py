@@ -107,6 +107,19 @@ def test_the_channel_order_reaches_the_detector_only(files, channels, found):
     assert len(model.detect_people(dot(240, 240, colour=BLUE))) == 1 - found
 
 
+@pytest.mark.parametrize("channels", ["rgb", "bgr"])
+def test_the_pose_network_always_sees_rgb(files, channels):
+    names = (files / "DWPose/yolox_l.onnx", files / "DWPose/dw-ll_ucoco_384.onnx")
+    model = open_dwpose(*names, providers="cpu", channels=channels)
+    recorded = model.estimator.session = Counted(model.estimator.session)
+    image = np.full((480, 480, 3), (255, 0, 200), dtype=np.uint8)
+    model.detect_people(image)
+    red, green, blue = recorded.fed[0, :, 192, 144]
+    assert red == pytest.approx((255 - 123.675) / 58.395)
+    assert green == pytest.approx(-116.28 / 57.12)
+    assert blue == pytest.approx((200 - 103.53) / 57.375)
+
+
 @pytest.mark.parametrize(("batch", "calls"), [("n", 1), (1, 2)])
 def test_people_share_a_call_where_the_file_allows(tmp_path, batch, calls):
     standins.yolox(tmp_path / "two.onnx", ((40, 60, 280, 600), (360, 60, 600, 600)))
@@ -279,7 +292,7 @@ def test_importing_the_pose_package_loads_no_heavy_library():
 
 
 class Counted:
-    """A session that counts its calls."""
+    """A session that counts its calls and keeps what it was fed last."""
 
     def __init__(self, session):
         self.session, self.calls = session, 0
@@ -289,4 +302,5 @@ class Counted:
 
     def run(self, *arguments):
         self.calls += 1
+        (self.fed,) = arguments[1].values()
         return self.session.run(*arguments)

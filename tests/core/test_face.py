@@ -121,13 +121,21 @@ def test_smaller_sizes_are_tried_until_a_face_is_seen(tmp_path):
     )
 
 
+def test_one_session_serves_all_sizes(tmp_path):
+    detector = FaceDetector(standins.scrfd(tmp_path / "blind.onnx", largest=100), "cpu")
+    detector.find_faces(cells((3, 4)))
+    sessions = detector._scrfd.resolution_sessions
+    assert len(sessions) == len(detector.sizes)
+    assert {id(session) for session in sessions.values()} == {id(detector.session)}
+
+
 def test_a_detector_of_fixed_size_is_used_at_that_size(tmp_path):
     fixed = FaceDetector(standins.scrfd(tmp_path / "fixed.onnx", size=320), "cpu")
     assert fixed.sizes == (320,)
     assert len(fixed.find_faces(cells((3, 4), side=64))) == 1
 
 
-@pytest.mark.parametrize(("choice", "index"), [("largest", 0), ("most central", 1), (0, 2), (1, 1), (2, 0)])
+@pytest.mark.parametrize(("choice", "index"), [("largest", 0), ("central", 1), (0, 2), (1, 1), (2, 0)])
 def test_the_chosen_face_is_the_one_asked_for(choice, index):
     nothing = np.zeros((5, 2), "f")
     faces = [

@@ -68,6 +68,20 @@ def test_weights_read_from_onnx_give_the_same_embedding(tmp_path, folded):
     assert through_torch.std() > 0.1
 
 
+def test_a_norm_with_another_epsilon_gives_the_same_embedding(tmp_path):
+    model = network(**SMALL)
+    for module in model.modules():
+        if isinstance(module, torch.nn.modules.batchnorm._BatchNorm):
+            module.eps = 1e-2
+    path = export(model, tmp_path / "eps.onnx")
+    state = torch_weights_from_onnx(path)
+    rebuilt = IResNet(**IResNet.config_from(state)).eval()
+    rebuilt.load_state_dict(state)
+    crops = np.random.RandomState(1).randint(0, 256, (2, 112, 112, 3)).astype(np.uint8)
+    ours, theirs = TorchRecogniser(rebuilt).embed(crops), OnnxRecogniser(path, "cpu").embed(crops)
+    assert (ours - theirs).abs().max() < 2e-6 * theirs.abs().max()
+
+
 def test_folded_norms_are_really_folded_in_the_file_under_test(tmp_path):
     import onnx
 
