@@ -32,14 +32,22 @@ class FaceEmbed(AnimatorNode):
                 io.Combo.Input(
                     "recognizer",
                     options=folders.file_choices(
-                        folders.FACE_FOLDERS, "glintr100.onnx", "glintr100", "recognizer", onnx=True
+                        folders.FACE_FOLDERS,
+                        "glintr100.onnx",
+                        "glintr100",
+                        "recognizer",
+                        endings=folders.ONNX_ENDINGS + folders.TORCH_ENDINGS,
                     ),
                     tooltip="ArcFace: glintr100.onnx of antelopev2 (261 MB), or its torch form glintr100_torch.pth.",
                 ),
                 io.Combo.Input(
                     "detector",
                     options=folders.file_choices(
-                        folders.FACE_FOLDERS, "scrfd_10g_bnkps.onnx", "scrfd", "det_", onnx=True
+                        folders.FACE_FOLDERS,
+                        "scrfd_10g_bnkps.onnx",
+                        "scrfd",
+                        "det_",
+                        endings=folders.ONNX_ENDINGS,
                     ),
                     tooltip="Face detector: scrfd_10g_bnkps.onnx of antelopev2 (17 MB). Not opened if a face mask says "
                     "where the face is and no detector is installed.",

@@ -11,7 +11,8 @@ import folder_paths
 from ..stableanimator_core.errors import WeightsError
 
 FOLDER = "stableanimator"
-WEIGHT_ENDINGS = (".safetensors", ".pth", ".pt", ".ckpt", ".bin", ".onnx")
+TORCH_ENDINGS = (".safetensors", ".pth", ".pt", ".ckpt", ".bin")
+ONNX_ENDINGS = (".onnx",)
 
 UNET_FOLDERS = (FOLDER, "diffusion_models")
 SVD_FOLDERS = (FOLDER, "checkpoints", "diffusers")
@@ -23,7 +24,7 @@ def register() -> None:
     for name in (FOLDER, "insightface"):
         folder_paths.add_model_folder_path(name, os.path.join(folder_paths.models_dir, name))
         paths, endings = folder_paths.folder_names_and_paths[name]
-        folder_paths.folder_names_and_paths[name] = (paths, set(endings) | set(WEIGHT_ENDINGS))
+        folder_paths.folder_names_and_paths[name] = (paths, set(endings) | {*TORCH_ENDINGS, *ONNX_ENDINGS})
 
 
 def roots(folders: Iterable[str] = (FOLDER, "diffusion_models", "checkpoints", "diffusers")) -> list[Path]:
@@ -32,7 +33,9 @@ def roots(folders: Iterable[str] = (FOLDER, "diffusion_models", "checkpoints", "
     return [Path(path) for name in folders if name in known for path in folder_paths.get_folder_paths(name)]
 
 
-def file_choices(folders: Iterable[str], official: str, *words: str, onnx: bool = False) -> list[str]:
+def file_choices(
+    folders: Iterable[str], official: str, *words: str, endings: tuple[str, ...] = TORCH_ENDINGS
+) -> list[str]:
     """File names for a combo: those that contain one of `words` first, all other weights after.
 
     Args:
@@ -40,9 +43,8 @@ def file_choices(folders: Iterable[str], official: str, *words: str, onnx: bool 
         official: the published file name; offered alone when nothing is installed, so that the frontend can say
             what is missing.
         words: what the wanted file's name usually contains, in lower case.
-        onnx: offer .onnx files too.
+        endings: file name endings to offer.
     """
-    endings = WEIGHT_ENDINGS if onnx else WEIGHT_ENDINGS[:-1]
     names = [name for folder in folders for name in _names(folder)]
     names = [name for name in dict.fromkeys(names) if name.lower().endswith(endings)]
     likely = [name for name in names if any(word in os.path.basename(name).lower() for word in words)]

@@ -168,6 +168,9 @@ def animate(server: Any, options: argparse.Namespace, weights: str) -> dict[str,
     object_info = server.client.object_info()
     prompt = to_api(json.loads(options.workflow.read_text(encoding="utf-8")), object_info)
     prompt = demo_prompt.use_installed_weights(demo_prompt.use_inputs(prompt, *files), object_info)
+    if weights == "random":
+        mask = sample_inputs.write_face_mask(options.out / "portrait_face.png")
+        prompt = demo_prompt.with_painted_face(prompt, server.client.upload(mask, sample_inputs.FACE_MASK))
     prompt = demo_prompt.with_pictures(demo_prompt.with_settings(prompt, {"steps": options.steps}))
     progress = Progress(prompt)
     result = server.client.run(prompt, timeout=options.timeout, on_event=progress)

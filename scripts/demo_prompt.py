@@ -9,6 +9,7 @@ Prompt = dict[str, dict[str, Any]]
 
 RESULT, POSES = "demo_result", "demo_poses"
 POSE_DRAW = "StableAnimator_PoseDraw"
+FACE_EMBED = "StableAnimator_FaceEmbed"
 
 
 class DemoError(RuntimeError):
@@ -50,6 +51,17 @@ def use_inputs(prompt: Prompt, portrait: str, motion: str) -> Prompt:
             elif isinstance(value, str) and value.endswith(".json"):
                 part["inputs"][name] = motion
     return prompt
+
+
+def with_painted_face(prompt: Prompt, mask: str) -> Prompt:
+    """Let Face Embed take the face from a painted mask: random weights have no face detector."""
+    prompt = copy.deepcopy(prompt)
+    for part in prompt.values():
+        if part["class_type"] == FACE_EMBED:
+            part["inputs"]["face_mask"] = ["demo_face_mask", 0]
+    inputs = {"image": mask, "channel": "red"}
+    loader = {"class_type": "LoadImageMask", "inputs": inputs, "_meta": {"title": "Painted face"}}
+    return {**prompt, "demo_face_mask": loader}
 
 
 def with_settings(prompt: Prompt, settings: dict[str, int | None]) -> Prompt:

@@ -7,6 +7,8 @@ from pathlib import Path
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 PORTRAIT = "astronaut.png"
+PORTRAIT_FACE = (176, 70, 272, 190)  # left, top, right, bottom, by eye
+FACE_MASK = "astronaut_face.png"
 MOTION = REPOSITORY / "assets" / "motion" / "jumping_jacks_512x512.json"
 SUFFIXES = (".json", ".png", ".jpg", ".mp4", ".webm")
 
@@ -17,6 +19,16 @@ def write_portrait(path: Path) -> Path:
     from skimage import data
 
     Image.fromarray(data.astronaut()).save(path)
+    return path
+
+
+def write_face_mask(path: Path) -> Path:
+    """White where the portrait's face is, as an artist would paint it."""
+    from PIL import Image
+
+    mask = Image.new("RGB", (512, 512))
+    mask.paste((255, 255, 255), PORTRAIT_FACE)
+    mask.save(path)
     return path
 
 
