@@ -1,8 +1,8 @@
-"""Global content-aware Face Encoder: an ArcFace vector becomes four tokens that have looked at the whole picture.
+"""Global content-aware Face Encoder: an ArcFace vector becomes four tokens that know the whole picture.
 
 Paper: Tu et al., StableAnimator, arXiv:2411.17697, section 3.2.
-Layout of `face_encoder.pth` (56 keys): `animation/modules/id_encoder.py`, Francis-Rings/StableAnimator @ 020e7f2;
-the perceiver attention is that of IP-Adapter's Resampler.
+Layout of `face_encoder.pth` (56 keys): `animation/modules/id_encoder.py`, Francis-Rings/StableAnimator
+@ 020e7f2; the perceiver attention is that of IP-Adapter's Resampler.
 Axes: b batch, n tokens, d token width, e identity embedding (512).
 """
 
@@ -126,7 +126,7 @@ class FaceEncoder(nn.Module):
         Args:
             identity: ArcFace vectors [b e], not normalised.
             image_embedding: CLIP image tokens [b n image_width], usually n = 1.
-            shortcut: if given, the result is projection + shortcut * fusion; the published model leaves it out.
+            shortcut: if given, the result is projection + shortcut * fusion; the published model has none.
             fuse: False is the ablation without the picture: the projected ArcFace vector itself.
 
         Returns:

@@ -1,12 +1,12 @@
-"""Forward functions for the blocks of diffusers' spatio-temporal U-Net that do the same with fewer passes over memory.
+"""Forward functions for diffusers' spatio-temporal blocks that do the same with fewer passes over memory.
 
-diffusers' public class stays the container: names of submodules are the checkpoint's keys and therefore do not change
-between its versions. Blocks are recognised by these names and get a subclass of their own class, so hooks, regional
-compilation and gradient checkpointing work as on any module.
+diffusers' public class stays the container: names of submodules are the checkpoint's keys and therefore do not
+change between its versions. Blocks are recognised by these names and get a subclass of their own class, so
+hooks, regional compilation and gradient checkpointing work as on any module.
 
-What is left out or merged: divisions and multiplications by 1, dropout of 0, copies between image and token layout
-(channels_last throughout) and between frame and pixel order, projections of the time embedding once per frame, the
-temporal residual followed by a three-pass blend.
+What is left out or merged: divisions and multiplications by 1, dropout of 0, copies between image and token
+layout (channels_last throughout) and between frame and pixel order, projecting the time embedding for every
+frame, and the temporal residual followed by a three-pass blend.
 Axes: b batch, f frames, c channels, h w latent pixels, s h*w, n tokens, d token width.
 """
 
@@ -140,8 +140,7 @@ def transformer(self: Any, x: Tensor, cond: Conditions) -> Tensor:
     for spatial, temporal in zip(self.transformer_blocks, self.temporal_transformer_blocks, strict=True):
         h = run(self, spatial, h, cond)
         if frame_emb is not None:
-            mixed = run(self, temporal, h, frame_emb, cond)
-            h = torch.lerp(h, mixed, temporal_share(self.time_mixer, h))
+            h = run(self, temporal, h, frame_emb, temporal_share(self.time_mixer, h), cond)
     h = self.proj_out(h).flatten(0, 1).unflatten(1, (height, width))  # [bf h w c]
     return _add(h.permute(0, 3, 1, 2), x)
 
@@ -157,27 +156,58 @@ def spatial_transformer_block(self: Any, x: Tensor, cond: Conditions) -> Tensor:
     attended = spatial_self_attention(self.attn1, self.norm1(x).flatten(0, 1), cond.kernel)
     x = _add(attended.view_as(x), x)
     x = add_spatial_cross_attention(self.attn2, self.norm2, x, cond.tokens, cond.adapter)
-    return _add(_feed_forward(self.ff, self.norm3(x)), x)
+    rows = x.flatten(0, 2)
+    pieces = [_add_feed_forward(piece, self.norm3, self.ff) for piece in rows.split(piece_length(rows, 0))]
+    return _joined(pieces, 0).view_as(x)
 
 
-def temporal_transformer_block(self: Any, x: Tensor, frame_emb: Tensor, cond: Conditions) -> Tensor:
-    """Feed-forward, self-attention along frames, image tokens, feed-forward; [b f s c]."""
-    x = x + frame_emb
-    x = _add(_feed_forward(self.ff_in, self.norm_in(x)), x)
-    x = _add(temporal_self_attention(self.attn1, self.norm1(x), cond.kernel), x)
-    before = x
-    x = _add(x, temporal_cross_attention(self.attn2, lambda: self.norm2(before), cond.tokens, cond.kernel))
-    return _add(_feed_forward(self.ff, self.norm3(x)), x)
+def temporal_transformer_block(
+    self: Any, x: Tensor, frame_emb: Tensor, share: Tensor, cond: Conditions
+) -> Tensor:
+    """Feed-forward, attention along frames, image tokens, feed-forward, blended with its input; [b f s c].
+
+    Pixels do not see each other here, so they are taken in pieces that stay in the cache.
+    """
+    pieces = [
+        torch.lerp(piece, _temporal_layers(self, piece + frame_emb, cond), share)
+        for piece in x.split(piece_length(x, 2), dim=2)
+    ]
+    return _joined(pieces, 2)
 
 
-def _feed_forward(ff: Any, x: Tensor) -> Tensor:
-    """GEGLU feed-forward over the last axis."""
-    value, gate = ff.net[0].proj(x).chunk(2, dim=-1)
-    return ff.net[2](value * F.gelu(gate))
+def _temporal_layers(block: Any, x: Tensor, cond: Conditions) -> Tensor:
+    x = _add_feed_forward(x, block.norm_in, block.ff_in)
+    x = _add(temporal_self_attention(block.attn1, block.norm1(x), cond.kernel), x)
+    x = x + temporal_cross_attention(block.attn2, lambda: block.norm2(x), cond.tokens, cond.kernel)
+    return _add_feed_forward(x, block.norm3, block.ff)
+
+
+def _add_feed_forward(x: Tensor, norm: Any, ff: Any) -> Tensor:
+    """x + GEGLU feed-forward of norm(x), over the last axis."""
+    value, gate = ff.net[0].proj(norm(x)).chunk(2, dim=-1)
+    hidden = value * F.gelu(gate) if torch.is_grad_enabled() else F.gelu(gate).mul_(value)
+    return _add(ff.net[2](hidden), x)
+
+
+PIECE_BYTES = {"cpu": 4 << 20}
+OTHER_PIECE_BYTES = 512 << 20
+"""How large the widest intermediate of a feed-forward may get: on a CPU it should stay in the cache."""
+
+
+def piece_length(x: Tensor, axis: int) -> int:
+    """How many steps of `axis` to take at a time through a feed-forward, which widens [... c] to [... 8c]."""
+    if torch.is_grad_enabled():
+        return x.shape[axis]
+    step = 8 * x.numel() * x.element_size() // x.shape[axis]
+    return max(1, PIECE_BYTES.get(x.device.type, OTHER_PIECE_BYTES) // step)
+
+
+def _joined(pieces: list[Tensor], axis: int) -> Tensor:
+    return pieces[0] if len(pieces) == 1 else torch.cat(pieces, dim=axis)
 
 
 def temporal_share(mixer: Any, like: Tensor) -> Tensor:
-    """1 - sigmoid(mix_factor), [1]: how much the temporal branch counts. The factor is a bare parameter, so moved here."""
+    """1 - sigmoid(mix_factor), [1]: the temporal branch's weight; the bare parameter may lie elsewhere."""
     return torch.sigmoid(-mixer.mix_factor.to(device=like.device, dtype=torch.float32)).to(like.dtype)
 
 

@@ -1,10 +1,10 @@
-"""Distribution-aware ID adapter: cross-attention to face tokens, brought to the image branch's mean and spread.
+"""Distribution-aware ID adapter: cross-attention to face tokens with the image branch's mean and spread.
 
 Paper: Tu et al., StableAnimator, arXiv:2411.17697, section 3.3.
 Code: `animation/modules/attention_processor_normalized.py`, Francis-Rings/StableAnimator @ 020e7f2.
 
-The processors here say what is computed, in the form of the published code; they plug into diffusers' attention layers.
-`folded_attention.py` computes the same with less work and is what runs by default.
+The processors here say what is computed, in the form of the published code; they plug into diffusers'
+attention layers. `folded_attention.py` computes the same with less work and is what runs by default.
 Axes: b batch, f frames, s h*w pixels, c channels, n tokens, d token width.
 """
 
@@ -31,8 +31,8 @@ class AdapterOptions:
 
     Attributes:
         strength: factor of the face branch; 1 is the published value, 0 leaves the branch out.
-        alignment: "full" gives the face branch the image branch's mean and deviation (published), "mean" its mean
-            only, "none" leaves it as it is.
+        alignment: "full" gives the face branch the image branch's mean and deviation (published), "mean" only
+            the mean, "none" leaves it as it is.
     """
 
     strength: float = 1.0
@@ -101,7 +101,7 @@ class ImageTokensOnly:
 
 
 def id_attention(attn: Any, hidden_states: Tensor, tokens: Tensor, options: AdapterOptions) -> Tensor:
-    """The adapter's cross-attention, literally: pixels [b s c] ask tokens [b n d]; any number of image tokens."""
+    """The adapter's cross-attention, literally: pixels [b s c] ask any number of tokens [b n d]."""
     image_tokens, face_tokens = tokens[:, :-FACE_TOKENS], tokens[:, -FACE_TOKENS:]
     query = attn.to_q(hidden_states)
     mixed = attend(query, attn.to_k(image_tokens), attn.to_v(image_tokens), attn.heads)

@@ -1,7 +1,8 @@
 """IResNet: the ArcFace recognition network in torch, for losses that need its gradient.
 
 Paper: Deng et al., ArcFace, arXiv:1801.07698; Duta et al., Improved Residual Networks, arXiv:2004.04989.
-Layout of `glintr100_torch.pth` (925 keys): `recognition/arcface_torch/backbones/iresnet.py`, deepinsight/insightface.
+Layout of `glintr100_torch.pth` (925 keys): `recognition/arcface_torch/backbones/iresnet.py` of
+deepinsight/insightface.
 Axes: b batch, c channels, H W pixels, e identity embedding (512).
 """
 
@@ -17,7 +18,7 @@ FACE_SIZE = 112
 
 
 class IResNetBlock(nn.Module):
-    """Norm, convolution, norm, PReLU, convolution, norm, plus the input (projected where the shape changes)."""
+    """Norm, convolution, norm, PReLU, convolution, norm; plus the input, projected if the shape changes."""
 
     def __init__(self, channels_in: int, channels: int, stride: int):
         super().__init__()

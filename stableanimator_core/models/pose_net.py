@@ -48,7 +48,7 @@ class PoseNet(nn.Module):
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
-        """He normal filters (variance 2 / fan in), zero biases, zero projection: training starts without pose."""
+        """He normal filters (variance 2 / fan in), the rest zero: training starts without pose."""
         for module in self.conv_layers:
             if isinstance(module, nn.Conv2d):
                 fan_in = module.weight[0].numel()

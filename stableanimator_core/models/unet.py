@@ -1,6 +1,7 @@
 """The denoising network: diffusers' Stable Video Diffusion U-Net with the distribution-aware ID adapter.
 
-Papers: Tu et al., StableAnimator, arXiv:2411.17697; Blattmann et al., Stable Video Diffusion, arXiv:2311.15127.
+Papers: Tu et al., StableAnimator, arXiv:2411.17697; Blattmann et al., Stable Video Diffusion,
+arXiv:2311.15127.
 Layout of `unet.pth` (1460 keys: 1428 of SVD, 32 of the adapter): `animation/modules/unet.py`,
 Francis-Rings/StableAnimator @ 020e7f2.
 Axes: b batch, f frames, c channels, h w latent pixels, n tokens, d token width.
@@ -21,7 +22,7 @@ from .folded_attention import AttentionKernel
 from .id_adapter import FACE_TOKENS, AdapterOptions, IDAdapter, ImageTokensOnly
 
 if TYPE_CHECKING:
-    from diffusers import UNetSpatioTemporalConditionModel
+    from diffusers import UNetSpatioTemporalConditionModel  # pyright: ignore[reportPrivateImportUsage]
 
 __all__ = ["FACE_TOKENS", "AdapterOptions", "build_unet", "config_from", "denoise", "set_plain"]
 
@@ -79,7 +80,7 @@ def build_unet(config: Mapping[str, Any], *, plain: bool = False) -> UNetSpatioT
         config: keyword arguments of diffusers' class, for example from `config_from`.
         plain: keep diffusers' own forward functions; the same numbers, slower. See `set_plain`.
     """
-    from diffusers import UNetSpatioTemporalConditionModel
+    from diffusers import UNetSpatioTemporalConditionModel  # pyright: ignore[reportPrivateImportUsage]
 
     unet = UNetSpatioTemporalConditionModel(**config)
     for name, module in unet.named_modules():
@@ -113,7 +114,7 @@ def denoise(
         unet: from `build_unet`.
         sample: [b f 8 h w]: noisy latents scaled by 1/sqrt(sigma^2 + 1), then image latents.
         timestep: ln(sigma) / 4, [b] or without an axis.
-        tokens: [b n d]: CLIP image tokens (usually one), then the four face tokens. An all-zero row is unconditional.
+        tokens: [b n d]: CLIP image tokens (usually one), then four face tokens. Zero rows are unconditional.
         added_time_ids: [b 3]: fps - 1, motion bucket, noise augmentation strength.
         pose_features: [bf c h w] from PoseNet, added after the first convolution; zeros or None for no pose.
         adapter: strength and alignment of the face branch.
