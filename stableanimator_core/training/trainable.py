@@ -1,0 +1,46 @@
+"""Which parameters training moves, and where the ID adapter starts.
+
+Paper: Tu et al., StableAnimator, arXiv:2411.17697.
+Code: `train.py`, Francis-Rings/StableAnimator @ 020e7f2. PoseNet and FaceEncoder start as their
+constructors leave them.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import nn
+
+from ..models.id_adapter import IDAdapter
+
+
+def trains(name: str) -> bool:
+    """Whether the U-Net's parameter of this name is trained: all transformers, with the adapter.
+
+    Residual blocks, first and last convolution, embeddings and down- and upsamplers stay as SVD has them.
+    """
+    return "attentions" in name
+
+
+def choose_trainable(unet: nn.Module, pose_net: nn.Module, face_encoder: nn.Module) -> None:
+    """Set `requires_grad` of every parameter: all of PoseNet and FaceEncoder, of the U-Net what `trains`."""
+    for name, parameter in unet.named_parameters():
+        parameter.requires_grad_(trains(name))
+    pose_net.requires_grad_(True)
+    face_encoder.requires_grad_(True)
+
+
+@torch.no_grad()
+def start_adapter_from_image_attention(unet: nn.Module) -> None:
+    """Copy to_k and to_v of every spatial cross-attention into its adapter's id_to_k and id_to_v, in place.
+
+    Raises:
+        ValueError: the network has no ID adapter.
+    """
+    layers: list[Any] = [m for m in unet.modules() if isinstance(getattr(m, "processor", None), IDAdapter)]
+    if not layers:
+        raise ValueError("the U-Net has no ID adapter; make it with build_unet")
+    for attention in layers:
+        attention.processor.id_to_k.weight.copy_(attention.to_k.weight)
+        attention.processor.id_to_v.weight.copy_(attention.to_v.weight)
