@@ -160,7 +160,7 @@ def main() -> int:
     with tempfile.TemporaryDirectory() as folder:
         base = make_base(Path(folder))
         install_pack(base / "custom_nodes")
-        sample_inputs.put_into(base / "input")
+        sample_inputs.put_into(base / "input", environment.samples)
         with ComfyServer(environment.python, environment.comfyui, base) as server:
             write_thumbnails(server.url, browser, paths)
     print("\n".join(str(path.with_suffix(".jpg").relative_to(WORKFLOWS.parent)) for path in paths))

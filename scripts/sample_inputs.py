@@ -32,9 +32,10 @@ def write_face_mask(path: Path) -> Path:
     return path
 
 
-def put_into(folder: Path) -> None:
-    """The portrait and every sample file of `assets/`, flat, as a user's input folder would hold them."""
+def put_into(folder: Path, more: str | Path | None = None) -> None:
+    """The portrait and the samples of `assets/` and `more`, flat, as they would lie in a user's input folder."""
     write_portrait(folder / PORTRAIT)
-    for path in sorted((REPOSITORY / "assets").rglob("*")):
-        if path.suffix in SUFFIXES:
-            shutil.copy(path, folder / path.name)
+    for source in [REPOSITORY / "assets", *([Path(more)] if more else [])]:
+        for path in sorted(source.rglob("*")):
+            if path.suffix in SUFFIXES:
+                shutil.copy(path, folder / path.name)

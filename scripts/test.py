@@ -11,14 +11,19 @@ import os
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import env
+import env_build
 from browser import find_or_install
 
 REPOSITORY = Path(__file__).resolve().parent.parent
-GOLDENS = (REPOSITORY / "tests" / "goldens", REPOSITORY.parent / "shared" / "goldens")
-BOTH_ENDS = ("unet", "pipeline_a", "vae")  # cases that depend on diffusers' own classes
+SHARED_GOLDENS = REPOSITORY.parent / "shared" / "goldens"  # the whole set, where it is at hand
+GOLDENS = REPOSITORY / "tests" / "goldens"
+BOTH_ENDS = ("unet", "pipeline_a", "vae")  # the cases that depend on diffusers' own classes
+BOTH_ENDS_TESTS = ("test_unet*.py", "test_vae*.py")
 
 
 def importable_core() -> Path:
@@ -41,6 +46,7 @@ def variables(environment: env.Environment) -> dict[str, str]:
     given |= {
         "PYTHONPATH": str(importable_core()),
         "STABLEANIMATOR_COMFYUI": str(environment.comfyui),
+        "STABLEANIMATOR_SAMPLES": str(environment.samples),
         "PYRIGHT_PYTHON_CACHE_DIR": str(environment.pyright_cache),
         "PYRIGHT_PYTHON_IGNORE_WARNINGS": "1",
         "HF_HUB_OFFLINE": "1",
@@ -51,39 +57,65 @@ def variables(environment: env.Environment) -> dict[str, str]:
     return given
 
 
-def check(name: str, command: list[str | Path], given: dict[str, str]) -> bool:
-    """Run one check; whether it succeeded."""
-    print(f"\n== {name}", flush=True)
-    began = time.monotonic()
-    code = subprocess.run([str(part) for part in command], env=given, cwd=REPOSITORY).returncode
-    print(
-        f"== {name}: {'ok' if code == 0 else f'FAILED ({code})'} after {time.monotonic() - began:.0f} s",
-        flush=True,
-    )
-    return code == 0
+@dataclass(frozen=True)
+class Check:
+    """A command that must succeed.
+
+    Attributes:
+        quiet: leave out the lines of its output that end with "ok".
+        oldest: give it the oldest supported diffusers.
+    """
+
+    name: str
+    command: Sequence[str | Path]
+    quiet: bool = False
+    oldest: bool = False
+
+    def run(self, given: dict[str, str]) -> bool:
+        print(f"\n== {self.name}", flush=True)
+        began = time.monotonic()
+        command = [str(part) for part in self.command]
+        output = subprocess.PIPE if self.quiet else None
+        done = subprocess.run(command, env=given, cwd=REPOSITORY, stdout=output, text=True)
+        lines = (done.stdout or "").splitlines()
+        for line in lines:
+            if not line.endswith(" ok"):
+                print(line)
+        verdict = f"FAILED ({done.returncode})" if done.returncode else "ok"
+        print(f"== {self.name}: {verdict} after {time.monotonic() - began:.0f} s", flush=True)
+        return done.returncode == 0
 
 
-def checks(environment: env.Environment, given: dict[str, str]) -> list[str]:
-    """Everything but pytest itself; the names of what failed."""
-    python = environment.python
+def checks(python: Path) -> list[Check]:
+    """Everything but the tests themselves."""
     conformance = [python, "-m", "stableanimator_core.conformance"]
-    goldens = [folder for folder in GOLDENS if folder.is_dir()]
-    oldest = {
-        **given,
-        "PYTHONPATH": os.pathsep.join([str(environment.diffusers_oldest), given["PYTHONPATH"]]),
-    }
-    plan = (
-        ("ruff check", [python, "-m", "ruff", "check", "."], given),
-        ("ruff format", [python, "-m", "ruff", "format", "--check", "."], given),
-        ("pyright", [python, "-m", "pyright", "--pythonpath", python, "stableanimator_core"], given),
-        *((f"conformance {folder}", [*conformance, folder], given) for folder in goldens),
-        (
-            f"conformance, diffusers {env.OLDEST_DIFFUSERS}",
-            [*conformance, GOLDENS[0], "--only", *BOTH_ENDS],
-            oldest,
+    goldens = SHARED_GOLDENS if SHARED_GOLDENS.is_dir() else GOLDENS
+    diffusers = f"diffusers {env_build.OLDEST_DIFFUSERS}"
+    tests = [
+        path for pattern in BOTH_ENDS_TESTS for path in sorted((REPOSITORY / "tests/core").glob(pattern))
+    ]
+    return [
+        Check("ruff check", [python, "-m", "ruff", "check", "--output-format", "concise", "."]),
+        Check("ruff format", [python, "-m", "ruff", "format", "--check", "."]),
+        Check("pyright", [python, "-m", "pyright", "--pythonpath", python]),
+        Check(f"conformance of {goldens.parent.name}/goldens", [*conformance, goldens], quiet=True),
+        Check(
+            f"conformance, {diffusers}",
+            [*conformance, GOLDENS, "--only", *BOTH_ENDS],
+            quiet=True,
+            oldest=True,
         ),
-    )
-    return [name for name, command, variables_of_it in plan if not check(name, command, variables_of_it)]
+        Check(f"tests of the networks, {diffusers}", [python, "-m", "pytest", *tests], oldest=True),
+    ]
+
+
+def failed_checks(environment: env.Environment, given: dict[str, str]) -> list[str]:
+    """The names of those that failed."""
+    path = os.pathsep.join([str(environment.diffusers_oldest), given["PYTHONPATH"]])
+    oldest = {**given, "PYTHONPATH": path}
+    return [
+        check.name for check in checks(environment.python) if not check.run(oldest if check.oldest else given)
+    ]
 
 
 def main() -> int:
@@ -97,12 +129,17 @@ def main() -> int:
         return 1
     given = variables(environment)
     arguments = sys.argv[1:]
-    failed = [] if arguments else checks(environment, given)
-    print(f"\nFailed before the tests: {', '.join(failed)}" if failed else "\n== pytest", flush=True)
-    # pytest comes last: its summary is the last line
-    code = subprocess.run(
-        [environment.python, "-m", "pytest", *(arguments or ["tests"])], env=given, cwd=REPOSITORY
-    ).returncode
+    failed = [] if arguments else failed_checks(environment, given)
+    print("\n== pytest", flush=True)
+    if failed:
+        print(f"failed before: {', '.join(failed)}", flush=True)
+    pytest = [
+        str(environment.python),
+        "-m",
+        "pytest",
+        *(arguments or ["tests"]),
+    ]  # its summary is the last line
+    code = subprocess.run(pytest, env=given, cwd=REPOSITORY).returncode
     return code or (1 if failed else 0)
 
 

@@ -34,8 +34,19 @@ def comfyui() -> Path:
 
 
 @pytest.fixture(scope="session")
+def real_clip() -> Path:
+    """A video of people: 1768x994, 230 frames, 30 a second, no sound (BSD-3, (c) 2022 perfanalytics)."""
+    folder = os.environ.get("STABLEANIMATOR_SAMPLES")
+    if not folder:
+        pytest.skip(
+            "NOT RUN: no sample video. Run scripts/test.py, or name its folder in STABLEANIMATOR_SAMPLES"
+        )
+    return Path(folder) / "people.mp4"
+
+
+@pytest.fixture(scope="session")
 def demo_weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A models folder with small random weights in the real layouts."""
+    """A folder for models/stableanimator with small random weights in the real layouts."""
     folder = tmp_path_factory.mktemp("weights")
     command = [sys.executable, "-m", "stableanimator_core.demo_weights", str(folder)]
     subprocess.run(command, check=True, cwd=folder)
@@ -53,9 +64,8 @@ def comfy(comfyui: Path, demo_weights: Path, tmp_path_factory: pytest.TempPathFa
 
     base = make_base(tmp_path_factory.mktemp("comfyui"))
     install_pack(base / "custom_nodes")
-    sample_inputs.put_into(base / "input")
-    (base / "models").rmdir()
-    (base / "models").symlink_to(demo_weights, target_is_directory=True)
+    sample_inputs.put_into(base / "input", os.environ.get("STABLEANIMATOR_SAMPLES"))
+    (base / "models" / "stableanimator").symlink_to(demo_weights, target_is_directory=True)
     with ComfyServer(Path(sys.executable), comfyui, base) as server:
         yield server
 

@@ -70,13 +70,13 @@ def test_the_environment_fits_the_stated_dependencies(project):
 
 
 def test_the_oldest_diffusers_that_is_tested_is_the_oldest_that_is_allowed(project):
-    import env
+    import env_build
     from packaging.requirements import Requirement
 
     allowed = next(
         Requirement(text) for text in project["project"]["dependencies"] if text.startswith("diffusers")
     )
-    assert env.OLDEST_DIFFUSERS in allowed.specifier
+    assert env_build.OLDEST_DIFFUSERS in allowed.specifier
     assert "0.34.0" not in allowed.specifier
 
 
@@ -207,7 +207,7 @@ def test_the_registrys_tool_packs_what_a_user_gets(comfy_cli, copy_with_git):
 def test_scripts_need_nothing_but_python_before_the_environment_is_made():
     """The demo, the tests and env.py start on a bare machine."""
     outside = {"aiohttp", "numpy", "PIL", "pytest", "requests", "skimage", "torch"}
-    for name in ("env", "test", "demo", "locales", "browser"):
+    for name in ("env", "env_build", "frontend", "test", "demo", "locales", "browser"):
         tree = ast.parse((REPOSITORY / "scripts" / f"{name}.py").read_text(encoding="utf-8"))
         at_top = [node for node in tree.body if isinstance(node, (ast.Import, ast.ImportFrom))]
         for node in at_top:
