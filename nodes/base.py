@@ -21,8 +21,10 @@ class AnimatorNode(io.ComfyNode):
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
-        if "execute" in cls.__dict__:
-            cls.execute = classmethod(_naming_the_node(cls.__dict__["execute"].__func__))
+        execute = cls.__dict__.get("execute")
+        # ComfyUI runs locked copies of the class, whose method is wrapped already.
+        if execute is not None and not hasattr(execute.__func__, "__wrapped__"):
+            cls.execute = classmethod(_naming_the_node(execute.__func__))
 
 
 def _naming_the_node(execute: Callable[..., io.NodeOutput]) -> Callable[..., io.NodeOutput]:

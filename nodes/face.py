@@ -56,9 +56,9 @@ class FaceEmbed(AnimatorNode):
                     "choice",
                     options=_CHOICES,
                     default="largest",
-                    tooltip="Which face, if the photo shows several; index counts from the surest detection.",
+                    tooltip="Which face, if the photo shows several; index counts from left to right.",
                 ),
-                advanced(io.Int.Input("index", default=0, min=0, max=99, tooltip="The face's number, for choice index.")),
+                advanced(io.Int.Input("index", default=0, min=0, max=99, tooltip="The face's number from the left, from 0, for choice index.")),
                 advanced(
                     io.Combo.Input(
                         "channels",
@@ -144,7 +144,7 @@ def _open_detector(name: str, *, needed: bool):
 
 def _open_recogniser(name: str):
     """ArcFace on onnxruntime, or in torch under ComfyUI's memory manager; both give the same numbers."""
-    from ..stableanimator_core.face.embed import OnnxRecogniser, TorchRecogniser
+    from ..stableanimator_core.face.recognisers import OnnxRecogniser, TorchRecogniser
     from ..stableanimator_core.weights import load
 
     path = folders.resolve(name, folders.FACE_FOLDERS, "recognizer")
