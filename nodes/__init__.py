@@ -7,21 +7,36 @@ from comfy_api.latest import ComfyExtension, io
 from . import folders
 from .adapter import AnimationWindows, IDAdapterUNet
 from .decode import VAEDecodeTiled
+from .doctor import ModelDoctor
+from .dwpose import DWPoseExtract
 from .encode import ApplyPoseNet, ArcFaceCLIPEncode
 from .face import FaceEmbed
+from .face_masks import FaceMasks
+from .hjb import HJBModel, HJBReport, HJBSampler, LoadFaceRecognizer
 from .loaders import LoadAnimatorModels
 from .pose import LoadPoseKeypoints, PoseDraw, SavePoseKeypoints
+from .pose_align import PoseAlign
+from .pose_edit import PoseSelect
 
 NODES: list[type[io.ComfyNode]] = [
     LoadAnimatorModels,
+    ModelDoctor,
     FaceEmbed,
     ArcFaceCLIPEncode,
+    DWPoseExtract,
+    PoseSelect,
+    PoseAlign,
     LoadPoseKeypoints,
     SavePoseKeypoints,
     PoseDraw,
+    FaceMasks,
     ApplyPoseNet,
     IDAdapterUNet,
     AnimationWindows,
+    LoadFaceRecognizer,
+    HJBSampler,
+    HJBModel,
+    HJBReport,
     VAEDecodeTiled,
 ]
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import functools
 import logging
+import sys
+import sys
 from collections.abc import Callable
 from typing import Any, TypeVar
 
@@ -52,10 +54,13 @@ def advanced(node_input: _Input) -> _Input:
 
 def say(node: type[AnimatorNode], text: str) -> None:
     """Tell the person at the screen, on the node itself, and the log; the run goes on."""
-    from server import PromptServer
-
     logging.warning("%s: %s", node.define_schema().display_name, text)
-    server = getattr(PromptServer, "instance", None)
-    unique_id = getattr(getattr(node, "hidden", None), "unique_id", None)
-    if server is not None and unique_id:
-        server.send_progress_text(text, unique_id)
+    show_progress_text(text, getattr(getattr(node, "hidden", None), "unique_id", None))
+
+
+def show_progress_text(text: str, unique_id: str | None) -> None:
+    """Show a line on the node `unique_id` while it runs; nothing happens outside of a server."""
+    server = getattr(sys.modules.get("server"), "PromptServer", None)
+    instance = getattr(server, "instance", None)
+    if instance is not None and unique_id:
+        instance.send_progress_text(text, unique_id)

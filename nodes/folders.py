@@ -17,14 +17,24 @@ ONNX_ENDINGS = (".onnx",)
 UNET_FOLDERS = (FOLDER, "diffusion_models")
 SVD_FOLDERS = (FOLDER, "checkpoints", "diffusers")
 FACE_FOLDERS = (FOLDER, "insightface")
+_OTHER_POSES = "stableanimator_pose"
+POSE_FOLDERS = (FOLDER, _OTHER_POSES)
 
 
 def register() -> None:
     """Add models/stableanimator, and models/insightface, beside whatever the user's extra_model_paths.yaml names."""
-    for name in (FOLDER, "insightface"):
-        folder_paths.add_model_folder_path(name, os.path.join(folder_paths.models_dir, name))
+    places = [(name, os.path.join(folder_paths.models_dir, name)) for name in (FOLDER, "insightface")]
+    for name, path in [*places, *((_OTHER_POSES, path) for path in _controlnet_aux())]:
+        folder_paths.add_model_folder_path(name, path)
         paths, endings = folder_paths.folder_names_and_paths[name]
         folder_paths.folder_names_and_paths[name] = (paths, set(endings) | {*TORCH_ENDINGS, *ONNX_ENDINGS})
+
+
+def _controlnet_aux() -> list[str]:
+    """Where the pack comfyui_controlnet_aux keeps its copies of the DWPose files."""
+    registered = map(str, roots(["controlnet_aux"]))
+    own = [str(path) for root in roots(["custom_nodes"]) for path in sorted(root.glob("*controlnet_aux/ckpts"))]
+    return list(dict.fromkeys([*registered, *own, os.path.join(folder_paths.models_dir, "controlnet_aux")]))
 
 
 def roots(folders: Iterable[str] = (FOLDER, "diffusion_models", "checkpoints", "diffusers")) -> list[Path]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 from comfy_api.latest import io
@@ -10,6 +11,10 @@ PoseKeypoint = io.Custom("POSE_KEYPOINT")
 PoseNetSocket = io.Custom("STABLEANIMATOR_POSE_NET")
 FaceEncoderSocket = io.Custom("STABLEANIMATOR_FACE_ENCODER")
 FaceSocket = io.Custom("STABLEANIMATOR_FACE")
+FaceRecogniserSocket = io.Custom("STABLEANIMATOR_FACE_RECOGNIZER")
+HJBSocket = io.Custom("STABLEANIMATOR_HJB")
+FaceBoxesSocket = io.Custom("STABLEANIMATOR_FACE_BOXES")
+"""Carries the core's `FaceBoxes`: per frame a list of boxes in pixels of the video, empty without a face."""
 
 
 def expect(value: Any, kind: type, what: str, source: str) -> Any:
@@ -22,4 +27,17 @@ def expect(value: Any, kind: type, what: str, source: str) -> Any:
 
     if not isinstance(value, kind):
         raise InputError(what, f"is a {type(value).__name__}", f"connect the output of {source}")
+    return value
+
+
+def one_of(name: str, value: Any, options: Iterable[str]) -> Any:
+    """`value`, refused if the menu `name` does not have it; the server does not check menus itself.
+
+    Raises:
+        InputError: none of `options`.
+    """
+    from ..stableanimator_core.errors import InputError
+
+    if value not in (known := list(options)):
+        raise InputError(name, f"is '{value}'", f"choose one of {', '.join(known)}")
     return value
