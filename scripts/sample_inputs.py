@@ -33,7 +33,7 @@ def write_face_mask(path: Path) -> Path:
 
 
 def put_into(folder: Path, more: str | Path | None = None) -> None:
-    """The portrait and the samples of `assets/` and `more`, flat, as they would lie in a user's input folder."""
+    """The portrait and the samples of `assets/` and `more`, flat, as in a user's input folder."""
     write_portrait(folder / PORTRAIT)
     for source in [REPOSITORY / "assets", *([Path(more)] if more else [])]:
         for path in sorted(source.rglob("*")):
