@@ -1,10 +1,9 @@
-"""What every node of the pack shares: errors that name the node, inputs that work on old and new ComfyUI."""
+"""Shared by every node: errors that name the node, inputs that work on old and new ComfyUI."""
 
 from __future__ import annotations
 
 import functools
 import logging
-import sys
 import sys
 from collections.abc import Callable
 from typing import Any, TypeVar
