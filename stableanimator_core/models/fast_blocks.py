@@ -1,7 +1,7 @@
 """Forward functions for diffusers' spatio-temporal blocks that do the same with fewer passes over memory.
 
-diffusers' public class stays the container: names of submodules are the checkpoint's keys and therefore do not
-change between its versions. Blocks are recognised by these names and get a subclass of their own class, so
+diffusers' public class stays the container: names of submodules are the checkpoint's keys and do not change
+between its versions. Blocks are recognised by these names and get a subclass of their own class, so
 hooks, regional compilation and gradient checkpointing work as on any module.
 
 What is left out or merged: divisions and multiplications by 1, dropout of 0, copies between image and token
