@@ -89,8 +89,18 @@ def load_face_encoder(path: str | Path, dtype: torch.dtype | None = None) -> Fac
 
 
 def load_face_recognizer(path: str | Path, dtype: torch.dtype | None = None) -> IResNet:
-    """ArcFace's IResNet-100 (`glintr100_torch.pth`, 925 keys); dtype and errors as `load_pose_net`."""
-    return _load_own("face_recognizer", path, dtype)
+    """ArcFace's IResNet-100, dtype and errors as `load_pose_net`.
+
+    From `glintr100_torch.pth` (925 keys), or read out of `glintr100.onnx`.
+    """
+    if Path(path).suffix.lower() != ".onnx":
+        return _load_own("face_recognizer", path, dtype)
+    from ..face.onnx_weights import torch_weights_from_onnx
+
+    with torch.inference_mode(False):
+        weights = Weights(torch_weights_from_onnx(path))
+    config = model_config("face_recognizer", weights, Path(path))
+    return _filled(build_empty("face_recognizer", config), weights.state, path, dtype)
 
 
 def load_vae(path: str | Path, dtype: torch.dtype | None = None) -> AutoencoderKLTemporalDecoder:
