@@ -15,10 +15,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..errors import InputError
+from ..models.iresnet import FACE_SIZE
 from .regions import Box
-
-FACE_SIZE = 112
-"""Side of the picture the face network takes, in pixels."""
 
 
 def displayed(decoded: Tensor) -> Tensor:
