@@ -177,7 +177,7 @@ def pipeline_pro(golden: Golden) -> Iterable[Row]:
 def _animate(
     golden: Golden, animator: Animator, refine: StepHook | None
 ) -> tuple[list[Tensor], list[Tensor], Animation]:
-    """Latents after each step and v-prediction of each step, [f 4 h w], and the result of the golden's run."""
+    """Latents after and v-prediction of each step, [f 4 h w], and the result of the golden's run."""
     run = golden.sidecar["run"]
     sigmas = karras_sigmas(run["num_inference_steps"])
     predicted: list[Tensor] = []
