@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Write workflows/*.json from the short descriptions in `workflow_graphs.py` and a running server's /object_info.
+"""Write workflows/*.json from the descriptions in `workflow_graphs*.py` and a running server's /object_info.
 
     python scripts/make_workflows.py object_info.json
 
@@ -182,10 +182,11 @@ def _input_slot(saved: dict[str, Any], name: str, node: Node, object_info: dict[
 
 
 def main() -> None:
-    from workflow_graphs import GRAPHS
+    import workflow_graphs
+    import workflow_graphs_video
 
     object_info = json.loads(Path(sys.argv[1]).read_text())
-    for graph in GRAPHS:
+    for graph in [*workflow_graphs.GRAPHS, *workflow_graphs_video.GRAPHS]:
         workflow = to_workflow(graph, object_info)
         (FOLDER / f"{graph.name}.json").write_text(json.dumps(workflow, indent=1) + "\n")
 

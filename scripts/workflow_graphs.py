@@ -61,7 +61,7 @@ def _face(at: tuple[int, int]) -> Node:
     )
 
 
-def _encode(at: tuple[int, int], num_frames: str, **values: int) -> Node:
+def _encode(at: tuple[int, int], num_frames: str, more: dict[str, str] | None = None, **values: int) -> Node:
     links = {
         "clip_vision": "models.clip_vision",
         "vae": "models.vae",
@@ -69,6 +69,7 @@ def _encode(at: tuple[int, int], num_frames: str, **values: int) -> Node:
         "image": "photo.IMAGE",
         "face": "face.face",
         "num_frames": num_frames,
+        **(more or {}),
     }
     return Node("encode", "StableAnimator_ArcFaceCLIPEncode", at, values, links, size=(340, 420))
 
