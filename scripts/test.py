@@ -48,7 +48,6 @@ def variables(environment: env.Environment) -> dict[str, str]:
         "STABLEANIMATOR_SAMPLES": str(environment.samples),
         "PYRIGHT_PYTHON_CACHE_DIR": str(environment.pyright_cache),
         "PYRIGHT_PYTHON_IGNORE_WARNINGS": "1",
-        "HF_HUB_OFFLINE": "1",
     }
     browser = find_or_install(environment.python)
     if browser is not None:
