@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import json
 import sys
+import uuid
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -70,7 +71,7 @@ def to_workflow(graph: Graph, object_info: dict[str, Any]) -> dict[str, Any]:
             saved[node.name]["inputs"][target_slot]["link"] = link
             links.append([link, numbers[origin], slot, numbers[node.name], target_slot, output["type"]])
     return {
-        "id": f"stableanimator-{graph.name}",
+        "id": str(uuid.uuid5(uuid.NAMESPACE_URL, f"stableanimator/{graph.name}")),
         "revision": 0,
         "last_node_id": len(graph.nodes),
         "last_link_id": len(links),
