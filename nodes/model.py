@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import comfy.conds
+import comfy.ldm.modules.attention
 import comfy.model_base
 import comfy.model_management as mm
 import comfy.patcher_extension
@@ -139,8 +140,19 @@ class DiffusionUNet(nn.Module):
             time_ids[::num_frames],
             pose_features=pose_features,
             adapter=adapter,
+            attention=None if x.device.type == "cpu" else _core_attention,
         )
         return output.flatten(0, 1)
+
+
+def _core_attention(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
+    """Softmax attention of [b k n d] by what ComfyUI was started with: xformers, sage, torch, ...
+
+    Not on the CPU, where core splits attention to save memory and torch's own is faster.
+    """
+    return comfy.ldm.modules.attention.optimized_attention(
+        query, key, value, query.shape[1], skip_reshape=True, skip_output_reshape=True
+    )
 
 
 class StableAnimatorModel(comfy.model_base.BaseModel):
