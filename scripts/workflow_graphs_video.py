@@ -58,17 +58,17 @@ def _aligned(at: At) -> list[Node]:
             (340, 220),
         ),
         Node("align", "StableAnimator_PoseAlign", (x, y + 280), {}, align, (340, 260)),
-        Node("who", "PreviewAny", (x + 400, y), {}, {"source": "select.report"}, (420, 160), title="Frames"),
+        Node("who", "PreviewAny", (x + 400, 40), {}, {"source": "select.report"}, (370, 200), title="Frames"),
         Node(
             "fit",
             "PreviewAny",
-            (x + 400, y + 220),
+            (x + 800, 40),
             {},
             {"source": "align.report"},
-            (420, 140),
+            (370, 200),
             title="Does it fit?",
         ),
-        Node("sheet", "PreviewImage", (x + 400, y + 420), {}, {"images": "align.overlay"}, (760, 320)),
+        Node("sheet", "PreviewImage", (x + 400, 300), {}, {"images": "align.overlay"}, (770, 340)),
     ]
 
 
@@ -87,7 +87,7 @@ _FROM_VIDEO = """## Animate from video
    *Pose Select* follows the one seen most.
 2. **How many frames** limits a first try; set it to 4096 for the whole clip. *Size of the video* crops
    the photo.
-3. Press **Run**. The overlay comes first, in seconds: white is the photo's pose, coloured the motion.
+3. Press **Run**. The overlay comes before the long part: white is the photo's pose, coloured the motion.
    **Cancel** if it does not fit, and try another *mode* in *Pose Align*.
 
 The video keeps the clip's frame rate and sound. Animate only people who agreed to it."""
@@ -114,35 +114,35 @@ FROM_VIDEO = Graph(
         _extract("clip pose", (400, 320), "part.IMAGE", "Poses of the video"),
         *_aligned((400, 610)),
         _draw((400, 1210)),
-        _models((1220, 40)),
-        _face((1220, 350)),
+        _models((1620, 40)),
+        _face((1620, 350)),
         _encode(
-            (1620, 40),
+            (2020, 40),
             "clip pose.num_frames",
             {"image": "fitted.IMAGE", "width": "size.width", "height": "size.height"},
         ),
-        _pose((1620, 540)),
+        _pose((2020, 540)),
         Node(
-            "adapter", "StableAnimator_IDAdapterUNet", (2020, 40), {}, {"model": "models.model"}, (300, 100)
+            "adapter", "StableAnimator_IDAdapterUNet", (2420, 40), {}, {"model": "models.model"}, (300, 100)
         ),
         Node(
             "windows",
             "StableAnimator_AnimationWindows",
-            (2020, 200),
+            (2420, 200),
             {"window_size": 16, "overlap": 4},
             {"model": "adapter.model"},
             (300, 100),
         ),
-        _sampler((2020, 360), "windows.model"),
-        *_video((2380, 40), "parts.fps", "video/StableAnimator_from_video", "parts.audio"),
+        _sampler((2420, 360), "windows.model"),
+        *_video((2780, 40), "parts.fps", "video/StableAnimator_from_video", "parts.audio"),
     ],
     [
         ("Photo and video", -20, -30, 380, 1460),
-        ("Poses, laid over the photo", 380, -30, 800, 1420),
-        ("Models and face", 1200, -30, 380, 660),
-        ("Conditioning", 1600, -30, 380, 800),
-        ("Sampling in windows", 2000, -30, 340, 700),
-        ("Video", 2360, -30, 340, 800),
+        ("Poses, laid over the photo", 380, -30, 1200, 1460),
+        ("Models and face", 1600, -30, 380, 660),
+        ("Conditioning", 2000, -30, 380, 800),
+        ("Sampling in windows", 2400, -30, 340, 700),
+        ("Video", 2760, -30, 340, 800),
     ],
     "A photo and a video of somebody moving become a video, with the clip's sound and frame rate.",
 )
@@ -159,11 +159,11 @@ PREVIEW = Graph(
         _extract("clip pose", (400, 320), "part.IMAGE", "Poses of the video"),
         *_aligned((400, 610)),
         _draw((400, 1210)),
-        Node("skeletons", "PreviewImage", (800, 1400), {}, {"images": "draw.images"}, (760, 320)),
+        Node("skeletons", "PreviewImage", (800, 700), {}, {"images": "draw.images"}, (770, 480)),
         Node(
             "keep",
             "StableAnimator_SavePoseKeypoints",
-            (400, 1410),
+            (400, 1450),
             {"filename_prefix": "poses/aligned"},
             {"poses": "align.poses"},
             (340, 90),
@@ -171,7 +171,7 @@ PREVIEW = Graph(
     ],
     [
         ("Photo and video", -20, -30, 380, 1460),
-        ("Poses, laid over the photo", 380, -30, 1200, 1780),
+        ("Poses, laid over the photo", 380, -30, 1200, 1620),
     ],
     "Shows how a video's motion fits the person of a photo, before any heavy model runs.",
 )
