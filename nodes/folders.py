@@ -1,4 +1,4 @@
-"""Where the pack looks for its files: ComfyUI's registered folders, the user's own merged in, never replaced."""
+"""Where the pack looks for its files: ComfyUI's registered folders, the user's own merged in."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ POSE_FOLDERS = (FOLDER, _OTHER_POSES)
 
 
 def register() -> None:
-    """Add models/stableanimator, and models/insightface, beside whatever the user's extra_model_paths.yaml names."""
+    """Add our folders beside whatever the user's extra_model_paths.yaml names; nothing is replaced."""
     places = [(name, os.path.join(folder_paths.models_dir, name)) for name in (FOLDER, "insightface")]
     for name, path in [*places, *((_OTHER_POSES, path) for path in _controlnet_aux())]:
         folder_paths.add_model_folder_path(name, path)
@@ -33,7 +33,9 @@ def register() -> None:
 def _controlnet_aux() -> list[str]:
     """Where the pack comfyui_controlnet_aux keeps its copies of the DWPose files."""
     registered = map(str, roots(["controlnet_aux"]))
-    own = [str(path) for root in roots(["custom_nodes"]) for path in sorted(root.glob("*controlnet_aux/ckpts"))]
+    own = [
+        str(path) for root in roots(["custom_nodes"]) for path in sorted(root.glob("*controlnet_aux/ckpts"))
+    ]
     return list(dict.fromkeys([*registered, *own, os.path.join(folder_paths.models_dir, "controlnet_aux")]))
 
 
@@ -50,7 +52,7 @@ def file_choices(
 
     Args:
         folders: registered folder names, in order.
-        official: the published file name; offered alone when nothing is installed, so that the frontend can say
+        official: the published file name; offered alone when nothing is installed, for the frontend to say
             what is missing.
         words: what the wanted file's name usually contains, in lower case.
         endings: file name endings to offer.
@@ -68,7 +70,9 @@ def svd_choices(official: str) -> list[str]:
         for root in roots(SVD_FOLDERS)
         for directory in _diffusers_directories(root)
     ]
-    files = [name for name in file_choices(SVD_FOLDERS, official, "svd") if name != official or not directories]
+    files = [
+        name for name in file_choices(SVD_FOLDERS, official, "svd") if name != official or not directories
+    ]
     return [*directories, *files]
 
 
@@ -109,5 +113,5 @@ def _diffusers_directories(root: Path) -> list[Path]:
 
 
 def _inside(path: Path, root: Path) -> bool:
-    """True if the name does not climb out of `root`; links inside it may point anywhere, as ComfyUI allows."""
+    """True if the name does not climb out of `root`; links inside it may point anywhere, as in ComfyUI."""
     return os.path.abspath(path).startswith(os.path.abspath(root) + os.sep)

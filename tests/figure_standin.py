@@ -1,7 +1,7 @@
 """Detectors that see the same standing figure in every bright picture, with all its joints apart.
 
-The pose network of `standins` puts every joint on one spot, which cannot be aligned. This one holds the figure of
-the shipped motion's first frame.
+The pose network of `standins` puts every joint on one spot, which cannot be aligned. This one holds the
+figure of the shipped motion's first frame.
 """
 
 from __future__ import annotations

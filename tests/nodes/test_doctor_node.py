@@ -1,4 +1,4 @@
-"""The Model Doctor inside ComfyUI: true about good, damaged and missing files, silent about private folders."""
+"""The Model Doctor inside ComfyUI: true about every file, silent about private folders."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""DWPose Extract inside ComfyUI: files found, people found, progress, cancel, and words when nobody is there."""
+"""DWPose Extract inside ComfyUI: files and people found, progress, cancel, words when nobody is there."""
 
 from __future__ import annotations
 
