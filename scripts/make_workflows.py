@@ -184,10 +184,11 @@ def _input_slot(saved: dict[str, Any], name: str, node: Node, object_info: dict[
 
 def main() -> None:
     import workflow_graphs
+    import workflow_graphs_hjb
     import workflow_graphs_video
 
     object_info = json.loads(Path(sys.argv[1]).read_text())
-    for graph in [*workflow_graphs.GRAPHS, *workflow_graphs_video.GRAPHS]:
+    for graph in [*workflow_graphs.GRAPHS, *workflow_graphs_video.GRAPHS, *workflow_graphs_hjb.GRAPHS]:
         workflow = to_workflow(graph, object_info)
         (FOLDER / f"{graph.name}.json").write_text(json.dumps(workflow, indent=1) + "\n")
 
