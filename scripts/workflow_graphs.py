@@ -49,16 +49,29 @@ def _photo(at: tuple[int, int]) -> Node:
     return Node("photo", "LoadImage", at, {"image": "astronaut.png"}, size=(340, 360), title="The photo")
 
 
-def _face(at: tuple[int, int]) -> Node:
-    return Node(
-        "face",
-        "StableAnimator_FaceEmbed",
-        at,
-        {"recognizer": "glintr100.onnx", "detector": "scrfd_10g_bnkps.onnx"},
-        {"image": "photo.IMAGE", "face_mask": "photo.MASK"},
-        size=(340, 240),
-        models=[RECOGNISER, DETECTOR],
-    )
+def _face(at: tuple[int, int]) -> list[Node]:
+    """The face, and a look at which one was taken."""
+    x, y = at
+    return [
+        Node(
+            "face",
+            "StableAnimator_FaceEmbed",
+            at,
+            {"recognizer": "glintr100.onnx", "detector": "scrfd_10g_bnkps.onnx"},
+            {"image": "photo.IMAGE", "face_mask": "photo.MASK"},
+            size=(340, 240),
+            models=[RECOGNISER, DETECTOR],
+        ),
+        Node(
+            "face taken",
+            "PreviewImage",
+            (x, y + 300),
+            {},
+            {"images": "face.preview"},
+            (340, 250),
+            title="The face",
+        ),
+    ]
 
 
 def _encode(at: tuple[int, int], num_frames: str, more: dict[str, str] | None = None, **values: int) -> Node:
@@ -154,7 +167,7 @@ The noise repeats every 16 frames (*noise_window* in ArcFace + CLIP Encode), as 
 ANIMATE = Graph(
     "animate-from-keypoints",
     [
-        _note(_HOW_TO, (0, -260), (680, 220)),
+        _note(_HOW_TO, (-20, -230), (780, 160)),
         _photo((0, 40)),
         Node(
             "motion",
@@ -172,7 +185,7 @@ ANIMATE = Graph(
             (340, 150),
         ),
         _models((400, 40)),
-        _face((400, 350)),
+        *_face((400, 350)),
         _encode((800, 40), "motion.num_frames", width=512, height=512),
         _pose((800, 540)),
         Node(
@@ -182,8 +195,8 @@ ANIMATE = Graph(
         *_video((1560, 40), 10.0, "video/StableAnimator"),
     ],
     [
-        ("Photo and motion", -20, -30, 380, 900),
-        ("Models and face", 380, -30, 380, 660),
+        ("Photo and motion", -20, -30, 380, 960),
+        ("Models and face", 380, -30, 380, 960),
         ("Conditioning", 780, -30, 380, 800),
         ("Sampling", 1180, -30, 340, 560),
         ("Video", 1540, -30, 340, 800),
@@ -194,7 +207,7 @@ ANIMATE = Graph(
 LONG = Graph(
     "long-clip",
     [
-        _note(_LONG, (0, -260), (680, 220)),
+        _note(_LONG, (-20, -230), (780, 160)),
         _photo((0, 40)),
         Node(
             "motion", "StableAnimator_LoadPoseKeypoints", (0, 480), {"file": SHIPPED_MOTION}, size=(340, 150)
@@ -208,7 +221,7 @@ LONG = Graph(
             (340, 150),
         ),
         _models((400, 40)),
-        _face((400, 350)),
+        *_face((400, 350)),
         _encode((800, 40), "motion.num_frames", width=512, height=512),
         _pose((800, 540)),
         Node(
@@ -226,8 +239,8 @@ LONG = Graph(
         *_video((1560, 40), 30.0, "video/StableAnimator_long"),
     ],
     [
-        ("Photo and motion", -20, -30, 380, 900),
-        ("Models and face", 380, -30, 380, 660),
+        ("Photo and motion", -20, -30, 380, 960),
+        ("Models and face", 380, -30, 380, 960),
         ("Conditioning", 780, -30, 380, 800),
         ("Sampling in windows", 1180, -30, 340, 700),
         ("Video", 1540, -30, 340, 800),

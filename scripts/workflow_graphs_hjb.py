@@ -65,7 +65,7 @@ def _decode(name: str, at: At, samples: str) -> Node:
 HJB = Graph(
     "keep-the-face-hjb",
     [
-        _note(_TEXT, (0, -280), (760, 240)),
+        _note(_TEXT, (-20, -250), (780, 180)),
         _photo((0, 40)),
         Node(
             "motion",
@@ -83,7 +83,7 @@ HJB = Graph(
             (340, 150),
         ),
         _models((400, 40)),
-        _face((400, 350)),
+        *_face((400, 350)),
         _encode((800, 40), "motion.num_frames", width=512, height=512),
         _pose((800, 540)),
         Node(
@@ -109,7 +109,7 @@ HJB = Graph(
             (320, 120),
         ),
         Node("words", "PreviewAny", (1580, 860), {}, {"source": "report.report"}, (320, 160), title="Report"),
-        Node("plot", "PreviewImage", (1580, 1080), {}, {"images": "report.plot"}, (480, 260), title="Plot"),
+        Node("plot", "PreviewImage", (1580, 1080), {}, {"images": "report.plot"}, (320, 260), title="Plot"),
         _decode("before", (1960, 40), "plain.output"),
         _decode("after", (1960, 280), "report.samples"),
         Node(
@@ -131,11 +131,11 @@ HJB = Graph(
         ),
     ],
     [
-        ("Photo and motion", -20, -30, 380, 900),
-        ("Models and face", 380, -30, 380, 660),
+        ("Photo and motion", -20, -30, 380, 960),
+        ("Models and face", 380, -30, 380, 960),
         ("Conditioning", 780, -30, 380, 800),
         ("Face optimisation", 1180, -30, 360, 1360),
-        ("Sampling, twice", 1560, -30, 360, 860),
+        ("Sampling, twice", 1560, -30, 360, 1400),
         ("Before and after", 1940, -30, 360, 1240),
     ],
     "The same clip without and with HJB face optimisation, side by side.",

@@ -115,7 +115,7 @@ FROM_VIDEO = Graph(
         *_aligned((400, 610)),
         _draw((400, 1210)),
         _models((1620, 40)),
-        _face((1620, 350)),
+        *_face((1620, 350)),
         _encode(
             (2020, 40),
             "clip pose.num_frames",
@@ -139,7 +139,7 @@ FROM_VIDEO = Graph(
     [
         ("Photo and video", -20, -30, 380, 1460),
         ("Poses, laid over the photo", 380, -30, 1200, 1460),
-        ("Models and face", 1600, -30, 380, 660),
+        ("Models and face", 1600, -30, 380, 960),
         ("Conditioning", 2000, -30, 380, 800),
         ("Sampling in windows", 2400, -30, 340, 700),
         ("Video", 2760, -30, 340, 800),
