@@ -68,9 +68,11 @@ def decode_stream(decode: DecodeChunk, latents: Tensor, options: DecodeOptions) 
         options: chunk, overlap and tiles.
 
     Raises:
-        InputError: see `DecodeOptions.check`.
+        InputError: see `DecodeOptions.check`; or there is no frame.
     """
     options.check()
+    if not len(latents):
+        raise InputError("latents", "have no frame", "give at least one")
     kept: Tensor | None = None  # the last frames of the chunk before, waiting to be cross-faded
     num_frames = latents.shape[0]
     for start, stop in chunks(num_frames, options.chunk, options.overlap):

@@ -21,9 +21,12 @@ from .errors import InputError
 from .guidance import GuidedDenoiser, guidance_per_frame
 from .models.unet import AdapterOptions
 from .models.vae import SCALING_FACTOR, decode_frames, encode_mode
-from .preprocess import check_size, clip_pixels, pose_pixels, reference_pixels
+from .preprocess import check_photo, check_size, clip_pixels, pose_pixels, reference_pixels
 from .sigmas import StepHook, initial_noise_scale, karras_sigmas, sample_euler
 from .windows import DEFAULT_OVERLAP, DEFAULT_WINDOW_SIZE, anchored_windows, repeat_noise
+
+IDENTITY_WIDTH = 512
+"""Length of an ArcFace embedding."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,6 +54,16 @@ class AnimationOptions:
     adapter: AdapterOptions = field(default_factory=AdapterOptions)
     decode: DecodeOptions = field(default_factory=DecodeOptions)
 
+    def check(self) -> None:
+        """Refuse settings that no clip can be made with; windows are checked with the clip.
+
+        Raises:
+            InputError: fewer than one step, or see `DecodeOptions.check`.
+        """
+        if self.num_steps < 1:
+            raise InputError("num_steps", f"is {self.num_steps}", "use 1 or more; the official value is 25")
+        self.decode.check()
+
 
 @dataclass(frozen=True)
 class Draws:
@@ -70,6 +83,18 @@ class Draws:
         generator = torch.Generator("cpu").manual_seed(seed)
         image_noise = cond.draw_noise((1, 3, height, width), generator)
         return cls(image_noise, cond.draw_noise((window_size, 4, height // 8, width // 8), generator))
+
+
+    def check(self, height: int, width: int) -> None:
+        """Raises InputError if these are draws for another size."""
+        expected = [1, 3, height, width], [len(self.latent_noise), 4, height // 8, width // 8]
+        found = list(self.image_noise.shape), list(self.latent_noise.shape)
+        if found != expected or not len(self.latent_noise):
+            raise InputError(
+                "draws",
+                f"have the shapes {found[0]} and {found[1]}",
+                f"for {width} x {height} give {expected[0]} and [frames, {str(expected[1][1:])[1:]}",
+            )
 
 
 @dataclass(frozen=True)
@@ -147,16 +172,18 @@ class Animator:
         """
         options = options or AnimationOptions()
         check_size(height, width)
-        if len(poses) < 1:
-            raise InputError("poses", "there are none", "give at least one skeleton picture")
+        options.check()
+        _check_arrays(image, poses, identity)
+        skeletons = pose_pixels(poses, height, width)
         windows = anchored_windows(len(poses), options.window_size, options.overlap)
         draws = draws or Draws.from_seed(seed, height, width, min(options.window_size, len(poses)))
+        draws.check(height, width)
 
         conditioning = self.condition(image, identity, draws.image_noise, options)
         denoiser = GuidedDenoiser(
             unet=self.unet,
             conditioning=conditioning.both_halves(),
-            pose_features=self.pose_features(pose_pixels(poses, height, width)),
+            pose_features=self.pose_features(skeletons),
             windows=windows,
             guidance=guidance_per_frame(*options.guidance, len(poses)),
             adapter=options.adapter,
@@ -210,6 +237,22 @@ class Animator:
 
         frames = decode_clip(decode_chunk, latents / SCALING_FACTOR, options)
         return (frames * 255).round().to(torch.uint8).numpy()
+
+
+def _check_arrays(image: np.ndarray, poses: np.ndarray, identity: np.ndarray | Tensor | None) -> None:
+    for name, array, axes in (("image", image, 3), ("poses", poses, 4)):
+        if array.dtype != np.uint8 or array.ndim != axes or array.shape[-1] != 3 or 0 in array.shape[1:]:
+            form = "[height, width, 3]" if axes == 3 else "[frames, height, width, 3]"
+            problem = f"has the shape {list(array.shape)} and the type {array.dtype}"
+            raise InputError(name, problem, f"give uint8 RGB pictures as {form}")
+    check_photo(image)
+    if len(poses) < 1:
+        raise InputError("poses", "there are none", "give at least one skeleton picture")
+    if identity is not None:
+        numbers = torch.as_tensor(identity, dtype=torch.float32)
+        if numbers.numel() != IDENTITY_WIDTH or not numbers.isfinite().all():
+            problem = f"has {numbers.numel()} numbers, {int((~numbers.isfinite()).sum())} of them not finite"
+            raise InputError("identity", problem, f"give ArcFace's embedding of {IDENTITY_WIDTH} numbers")
 
 
 def _like(tensor: Tensor, module: Module) -> Tensor:

@@ -54,6 +54,17 @@ def check_pictures(images: Tensor, what: str) -> Tensor:
     return images[..., :3].float()
 
 
+def check_photo(image: np.ndarray) -> np.ndarray:
+    """A photo [H W 3], refused if a side is under two pixels: blurring mirrors the picture at its border.
+
+    Raises:
+        InputError: too small.
+    """
+    if min(image.shape[:2]) < 2:
+        raise InputError("image", f"is {image.shape[1]} x {image.shape[0]} pixels", "give a photo")
+    return image
+
+
 def to_uint8(images: Tensor) -> np.ndarray:
     """[f H W 3] in 0..1 -> uint8 [f H W 3] RGB, rounded."""
     return (images.float().clamp(0, 1) * 255).round().to(torch.uint8).cpu().numpy()

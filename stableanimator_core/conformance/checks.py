@@ -74,8 +74,9 @@ def exact(name: str, got: object, golden: object) -> Row:
 
 
 def differing_share(name: str, got: Tensor, golden: Tensor, *, beyond: float, tolerance: float) -> Row:
-    """Share of the elements that differ by more than `beyond`."""
-    return Row(name, float((_difference(got, golden).abs() > beyond).double().mean()), tolerance, "share")
+    """Share of the elements that differ by more than `beyond`; NaN and other shapes differ."""
+    within = _difference(got, golden).abs() <= beyond  # False for NaN
+    return Row(name, float((~within).double().mean()), tolerance, "share")
 
 
 def _difference(got: Tensor, golden: Tensor) -> Tensor:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from fnmatch import fnmatch
 from pathlib import Path
 
@@ -27,11 +28,23 @@ def cases_in(folder: Path) -> list[str]:
 
 
 def run_case(folder: Path, name: str) -> list[Row]:
-    """The rows of one case. A case nobody knows is a failed row: a golden that is not checked proves nothing."""
+    """The rows of one case. One that nobody knows, that breaks off, or that compares nothing has a failed row: a golden
+    that is not checked proves nothing, and the other cases still have to run.
+    """
     from . import cases  # noqa: F401  (registers every case; imports models only now)
 
     function = CASES.get(name) or next((CASES[stem] for stem in CASES if fnmatch(name, stem)), None)
     if function is None:
-        return [Row("no check is written for this case", float("nan"), 0.0)]
-    with torch.no_grad():
-        return list(function(open_golden(folder, name)))
+        return [_failed("no check is written for this case")]
+    rows: list[Row] = []
+    try:
+        with torch.no_grad():
+            rows.extend(function(open_golden(folder, name)))
+    except Exception as error:  # noqa: BLE001  (whatever went wrong, it is a failure of this case alone)
+        logging.exception("%s broke off", name)
+        rows.append(_failed(f"broke off: {type(error).__name__}: {error}"))
+    return rows or [_failed("nothing was compared")]
+
+
+def _failed(why: str) -> Row:
+    return Row(why, float("nan"), 0.0)
