@@ -83,8 +83,7 @@ def comfyui_and_python(options: argparse.Namespace, environment: env.Environment
     python = options.python or next((path for path in found if path.is_file()), None)
     if python is None:
         raise DemoError(f"no venv in {folder}; name the interpreter that starts this ComfyUI with --python")
-    missing = [name for name in RANDOM_SETTINGS = {"width": 256, "height": 256, "steps": 6}  # noise looks the same in a tenth of the time
-WHAT_A_SERVER_NEEDS if not env.starts(python, f"import {name}")]
+    missing = [name for name in WHAT_A_SERVER_NEEDS if not env.starts(python, f"import {name}")]
     if missing:
         advice = f"{python} -m pip install -r {REPOSITORY / 'requirements.txt'}"
         raise DemoError(f"{python} cannot import {', '.join(missing)}; install them: {advice}")

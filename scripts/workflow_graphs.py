@@ -29,6 +29,47 @@ def _note(text: str, at: tuple[int, int], size: tuple[int, int]) -> Node:
     return Node(f"note at {at}", "MarkdownNote", at, {"text": text}, size=size, title="Read me")
 
 
+def _motion(at: tuple[int, int], **values: int) -> list[Node]:
+    """A shipped motion and its skeletons."""
+    x, y = at
+    return [
+        Node(
+            "motion",
+            "StableAnimator_LoadPoseKeypoints",
+            at,
+            {"file": SHIPPED_MOTION, **values},
+            size=(340, 150),
+        ),
+        Node(
+            "draw",
+            "StableAnimator_PoseDraw",
+            (x, y + 220),
+            {"width": 512, "height": 512},
+            {"poses": "motion.poses"},
+            (340, 150),
+        ),
+    ]
+
+
+def _conditioned(at: tuple[int, int]) -> list[Node]:
+    """Models, face, conditioning and adapter, in three columns."""
+    x, y = at
+    return [
+        _models(at),
+        *_face((x, y + 310)),
+        _encode((x + 400, y), "motion.num_frames", width=512, height=512),
+        _pose((x + 400, y + 500)),
+        Node(
+            "adapter",
+            "StableAnimator_IDAdapterUNet",
+            (x + 800, y),
+            {},
+            {"model": "models.model"},
+            (320, 100),
+        ),
+    ]
+
+
 def _models(at: tuple[int, int]) -> Node:
     return Node(
         "models",
@@ -151,56 +192,39 @@ def _video(at: tuple[int, int], fps: float | str, prefix: str, audio: str | None
 
 _HOW_TO = """## Animate a photo
 
-1. **The photo**: one person, face clearly seen. If the face is not found, right-click the photo, *Open in MaskEditor*, paint over the face.
+1. **The photo**: one person, face clearly seen. If the face is not found, right-click the photo,
+   *Open in MaskEditor*, paint over the face.
 2. **The motion**: a shipped one, or your own OpenPose JSON in ComfyUI's `input` folder.
 3. Press **Run**.
 
-Missing models are marked in red; they belong into `models/stableanimator`. Animate only people who agreed to it."""
+Missing models are marked in red; they belong into `models/stableanimator`. Animate only people who
+agreed to it."""
 
 _LONG = """## Long clips
 
-**Animation Windows** cuts the clip into windows of 16 frames that all begin with the first frame. Memory stays that of one window, time grows with the clip. More *overlap* is smoother and slower.
+**Animation Windows** cuts the clip into windows of 16 frames that all begin with the first frame.
+Memory stays that of one window, time grows with the clip. More *overlap* is smoother and slower.
 
 The noise repeats every 16 frames (*noise_window* in ArcFace + CLIP Encode), as in the official code."""
 
+
+_GROUPS = [
+    ("Photo and motion", -20, -30, 380, 960),
+    ("Models and face", 380, -30, 380, 960),
+    ("Conditioning", 780, -30, 380, 800),
+]
 
 ANIMATE = Graph(
     "animate-from-keypoints",
     [
         _note(_HOW_TO, (-20, -230), (780, 160)),
         _photo((0, 40)),
-        Node(
-            "motion",
-            "StableAnimator_LoadPoseKeypoints",
-            (0, 480),
-            {"file": SHIPPED_MOTION, "max_frames": 16, "every_nth": 3},
-            size=(340, 150),
-        ),
-        Node(
-            "draw",
-            "StableAnimator_PoseDraw",
-            (0, 700),
-            {"width": 512, "height": 512},
-            {"poses": "motion.poses"},
-            (340, 150),
-        ),
-        _models((400, 40)),
-        *_face((400, 350)),
-        _encode((800, 40), "motion.num_frames", width=512, height=512),
-        _pose((800, 540)),
-        Node(
-            "adapter", "StableAnimator_IDAdapterUNet", (1200, 40), {}, {"model": "models.model"}, (300, 100)
-        ),
+        *_motion((0, 480), max_frames=16, every_nth=3),
+        *_conditioned((400, 40)),
         _sampler((1200, 220), "adapter.model"),
-        *_video((1560, 40), 10.0, "video/StableAnimator"),
+        *_video((1580, 40), 10.0, "video/StableAnimator"),
     ],
-    [
-        ("Photo and motion", -20, -30, 380, 960),
-        ("Models and face", 380, -30, 380, 960),
-        ("Conditioning", 780, -30, 380, 800),
-        ("Sampling", 1180, -30, 340, 560),
-        ("Video", 1540, -30, 340, 800),
-    ],
+    [*_GROUPS, ("Sampling", 1180, -30, 360, 560), ("Video", 1560, -30, 340, 800)],
     "One photo and a motion from keypoints become a video.",
 )
 
@@ -209,42 +233,20 @@ LONG = Graph(
     [
         _note(_LONG, (-20, -230), (780, 160)),
         _photo((0, 40)),
-        Node(
-            "motion", "StableAnimator_LoadPoseKeypoints", (0, 480), {"file": SHIPPED_MOTION}, size=(340, 150)
-        ),
-        Node(
-            "draw",
-            "StableAnimator_PoseDraw",
-            (0, 700),
-            {"width": 512, "height": 512},
-            {"poses": "motion.poses"},
-            (340, 150),
-        ),
-        _models((400, 40)),
-        *_face((400, 350)),
-        _encode((800, 40), "motion.num_frames", width=512, height=512),
-        _pose((800, 540)),
-        Node(
-            "adapter", "StableAnimator_IDAdapterUNet", (1200, 40), {}, {"model": "models.model"}, (300, 100)
-        ),
+        *_motion((0, 480)),
+        *_conditioned((400, 40)),
         Node(
             "windows",
             "StableAnimator_AnimationWindows",
             (1200, 200),
             {"window_size": 16, "overlap": 4},
             {"model": "adapter.model"},
-            (300, 100),
+            (320, 100),
         ),
         _sampler((1200, 360), "windows.model"),
-        *_video((1560, 40), 30.0, "video/StableAnimator_long"),
+        *_video((1580, 40), 30.0, "video/StableAnimator_long"),
     ],
-    [
-        ("Photo and motion", -20, -30, 380, 960),
-        ("Models and face", 380, -30, 380, 960),
-        ("Conditioning", 780, -30, 380, 800),
-        ("Sampling in windows", 1180, -30, 340, 700),
-        ("Video", 1540, -30, 340, 800),
-    ],
+    [*_GROUPS, ("Sampling in windows", 1180, -30, 360, 700), ("Video", 1560, -30, 340, 800)],
     "A clip longer than the model's sixteen frames, in windows.",
 )
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from make_workflows import Graph, Node
-from workflow_graphs import _ANIMATOR, SHIPPED_MOTION, _encode, _face, _model, _models, _note, _photo, _pose
+from workflow_graphs import _ANIMATOR, _GROUPS, _conditioned, _model, _motion, _note, _photo
 
 At = tuple[int, int]
 SEED = 23123134
@@ -11,9 +11,12 @@ RECOGNISER_TORCH = _model("glintr100_torch.pth", f"{_ANIMATOR}/Animation")
 
 _TEXT = """## Keep the face (HJB)
 
-The same clip twice, from the same noise: left without, right with **HJB**, which pulls every face towards the photo at each step. *HJB Report* says in numbers and in a plot what it brought.
+The same clip twice, from the same noise: left without, right with **HJB**, which pulls every face
+towards the photo at each step. *HJB Report* says in numbers and in a plot what it brought.
 
-*mode*: **exact** is the published algorithm and takes about seven times as long as the plain clip; **late** and **fast** are shortcuts. Too sharp, glassy faces: lower the *learning_rate* or the *iterations*."""
+*mode*: **exact** is the published algorithm and takes about seven times as long as the plain clip;
+**late** and **fast** are shortcuts. Too sharp, glassy faces: lower the *learning_rate* or the
+*iterations*."""
 
 
 def _faces(at: At) -> list[Node]:
@@ -67,28 +70,8 @@ HJB = Graph(
     [
         _note(_TEXT, (-20, -250), (780, 180)),
         _photo((0, 40)),
-        Node(
-            "motion",
-            "StableAnimator_LoadPoseKeypoints",
-            (0, 480),
-            {"file": SHIPPED_MOTION, "max_frames": 16, "every_nth": 3},
-            size=(340, 150),
-        ),
-        Node(
-            "draw",
-            "StableAnimator_PoseDraw",
-            (0, 700),
-            {"width": 512, "height": 512},
-            {"poses": "motion.poses"},
-            (340, 150),
-        ),
-        _models((400, 40)),
-        *_face((400, 350)),
-        _encode((800, 40), "motion.num_frames", width=512, height=512),
-        _pose((800, 540)),
-        Node(
-            "adapter", "StableAnimator_IDAdapterUNet", (1200, 40), {}, {"model": "models.model"}, (320, 100)
-        ),
+        *_motion((0, 480), max_frames=16, every_nth=3),
+        *_conditioned((400, 40)),
         Node(
             "sigmas",
             "BasicScheduler",
@@ -131,9 +114,7 @@ HJB = Graph(
         ),
     ],
     [
-        ("Photo and motion", -20, -30, 380, 960),
-        ("Models and face", 380, -30, 380, 960),
-        ("Conditioning", 780, -30, 380, 800),
+        *_GROUPS,
         ("Face optimisation", 1180, -30, 360, 1360),
         ("Sampling, twice", 1560, -30, 360, 1400),
         ("Before and after", 1940, -30, 360, 1240),
