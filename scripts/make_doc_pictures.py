@@ -21,7 +21,7 @@ import env
 if TYPE_CHECKING:
     import numpy as np
 
-    from stableanimator_core.pose.people import Clip, Frame
+    from stableanimator_core.pose.people import Clip
 
     Picture = np.ndarray
 
@@ -33,36 +33,11 @@ PANEL, GAP, CAPTION = 300, 8, 26
 GOOD, BAD, PLAIN = (22, 125, 60), (185, 28, 28), (60, 60, 66)
 PAPER, INK = (250, 250, 250), (255, 255, 255)
 
-# The portrait's joints in pixels, by eye: what DWPose Extract would give for it.
-PORTRAIT_JOINTS = {
-    "nose": (226, 118),
-    "neck": (216, 250),
-    "r_shoulder": (108, 248),
-    "r_elbow": (58, 400),
-    "r_wrist": (132, 494),
-    "l_shoulder": (324, 252),
-    "r_eye": (204, 101),
-    "l_eye": (249, 103),
-    "r_ear": (179, 106),
-    "l_ear": (272, 106),
-}
-
 
 def portrait() -> Picture:
     from skimage import data
 
     return data.astronaut()
-
-
-def portrait_pose() -> Frame:
-    import numpy as np
-
-    from stableanimator_core.pose.people import JOINT, Frame, Person
-
-    body, score = np.zeros((18, 2)), np.zeros(18)
-    for name, place in PORTRAIT_JOINTS.items():
-        body[JOINT[name]], score[JOINT[name]] = np.array(place) / 512, 1
-    return Frame((Person(body=body, body_score=score),), 512, 512)
 
 
 def motion(name: str) -> Clip:
@@ -175,23 +150,16 @@ def stretched() -> Picture:
     )
 
 
-def _aligned(mode: str) -> Picture:
+def align_bad() -> Picture:
+    """The overlay of Pose Align without alignment; overlay_picture.py makes the good one."""
+    from overlay_picture import portrait_pose
+
     from stableanimator_core.pose.align import AlignOptions, align
     from stableanimator_core.pose.overlay import contact_sheet
 
     wanted = portrait_pose()
-    result = align(motion(JUMPING)[0:5], wanted, AlignOptions(mode=mode), "poses")
-    return contact_sheet(portrait(), result.frames, result.misfit, wanted)
-
-
-def align_good() -> Picture:
-    """The overlay of Pose Align where the motion fits."""
-    return _resized(_aligned("limbs"), 960)
-
-
-def align_bad() -> Picture:
-    """The same without alignment."""
-    return _resized(_aligned("none"), 960)
+    result = align(motion(JUMPING)[:5], wanted, AlignOptions(mode="none"), "poses")
+    return _resized(contact_sheet(portrait(), result.frames, result.misfit, wanted), 960)
 
 
 def two_people() -> Picture:
@@ -277,7 +245,7 @@ def doctor() -> Picture:
 
 
 def hjb_plot() -> Picture:
-    """The report of a real optimisation of small random networks: the look of the plot, not what HJB gains."""
+    """A real report of small random networks: the look of the plot, not what HJB gains."""
     import torch
 
     from stableanimator_core.demo_weights import RECOGNISER, VAE
@@ -315,7 +283,7 @@ def _resized(picture: Picture, width: int) -> Picture:
 PICTURES: dict[str, Callable[[], Picture]] = {
     make.__name__: make
     for make in (
-        *(photo, skeleton, fit, colours, stretched, align_good, align_bad, two_people, face_boxes),
+        *(photo, skeleton, fit, colours, stretched, align_bad, two_people, face_boxes),
         *(windows, decode_chunks, doctor, hjb_plot),
     )
 }
