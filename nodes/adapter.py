@@ -19,7 +19,8 @@ from ..stableanimator_core.windows import (
     check_windows,
     predict_in_windows,
 )
-from .base import CATEGORY, AnimatorNode, advanced
+from .base import CATEGORY, AnimatorNode, advanced, refusal
+from .inputs import percent_inputs
 from .model import ADAPTER, AdapterPatch, SigmaRange, expect_animator_model
 
 ALIGNMENTS = ["full", "mean", "none"]
@@ -52,20 +53,13 @@ class IDAdapterUNet(AnimatorNode):
                         "(full, as trained), mean only, or not at all. The last two are ablations.",
                     )
                 ),
-                advanced(
-                    io.Float.Input(
-                        "start_percent", default=0.0, min=0.0, max=1.0, step=0.001, round=False,
-                        tooltip="Share of the sampling after which the face begins to lead.",
-                    )
-                ),
-                advanced(
-                    io.Float.Input(
-                        "end_percent", default=1.0, min=0.0, max=1.0, step=0.001, round=False,
-                        tooltip="Share of the sampling after which the face leads no more.",
-                    )
-                ),
+                *percent_inputs("the face"),
             ],
-            outputs=[io.Model.Output("patched", display_name="model", tooltip="For the sampler or further patches.")],
+            outputs=[
+                io.Model.Output(
+                    "patched", display_name="model", tooltip="For the sampler or further patches."
+                )
+            ],
         )
 
     @classmethod
@@ -121,11 +115,21 @@ class AnimationWindows(AnimatorNode):
         )
 
     @classmethod
+    def validate_inputs(cls, window_size=None, overlap=None) -> bool | str:
+        """Impossible windows are refused when the workflow is queued."""
+        if window_size is None or overlap is None:  # comes from another node; execute looks at it
+            return True
+        return refusal(cls, lambda: check_windows(window_size + 1, window_size, overlap))
+
+    @classmethod
     def execute(cls, model, window_size: int, overlap: int) -> io.NodeOutput:
         expect_animator_model(model)
         check_windows(window_size + 1, window_size, overlap)
         patched = model.clone()
-        patched.model_options = {**patched.model_options, "context_handler": AnchoredWindows(window_size, overlap)}
+        patched.model_options = {
+            **patched.model_options,
+            "context_handler": AnchoredWindows(window_size, overlap),
+        }
         comfy.context_windows.create_prepare_sampling_wrapper(patched)  # memory is estimated for one window
         return io.NodeOutput(patched)
 
@@ -143,7 +147,9 @@ class AnchoredWindows(comfy.context_windows.ContextHandlerABC):
         self.context_length = window_size
         self.overlap = overlap
 
-    def should_use_context(self, model: Any, conds: Any, x_in: torch.Tensor, timestep: Any, model_options: Any) -> bool:
+    def should_use_context(
+        self, model: Any, conds: Any, x_in: torch.Tensor, timestep: Any, model_options: Any
+    ) -> bool:
         return x_in.shape[0] > self.context_length
 
     def get_resized_cond(self, cond_in: Any, x_in: torch.Tensor, window: Any, device: Any = None) -> Any:

@@ -40,6 +40,15 @@ def _naming_the_node(execute: Callable[..., io.NodeOutput]) -> Callable[..., io.
     return named
 
 
+def refusal(node: type[AnimatorNode], check: Callable[[], object]) -> bool | str:
+    """For `validate_inputs`: True, or what `check` complains about, in the words `execute` would use."""
+    try:
+        check()
+    except InputError as error:
+        return f"{node.define_schema().display_name} - {error}"
+    return True
+
+
 def advanced(node_input: _Input) -> _Input:
     """Fold an input under "Show advanced inputs" where the frontend can; elsewhere it stays visible.
 

@@ -10,8 +10,8 @@ from comfy_api.latest import io
 from ..stableanimator_core.decode import DecodeOptions, decode_stream
 from ..stableanimator_core.errors import InputError
 from ..stableanimator_core.windows import chunks
-from .base import CATEGORY, AnimatorNode, advanced
-from .managed import decode_chunk
+from .base import CATEGORY, AnimatorNode, advanced, refusal
+from .managed import decode_chunk, expect_temporal_vae
 
 
 class VAEDecodeTiled(AnimatorNode):
@@ -64,21 +64,32 @@ class VAEDecodeTiled(AnimatorNode):
                     )
                 ),
             ],
-            outputs=[io.Image.Output(display_name="images", tooltip="The frames, 0 to 1. Next: Create Video.")],
+            outputs=[
+                io.Image.Output(display_name="images", tooltip="The frames, 0 to 1. Next: Create Video.")
+            ],
         )
+
+    @classmethod
+    def validate_inputs(
+        cls, frame_chunk=None, frame_overlap=None, tile=None, tile_overlap=None
+    ) -> bool | str:
+        """Impossible settings are refused when the workflow is queued, not after the sampling."""
+        values = (frame_chunk, frame_overlap, tile, tile_overlap)
+        return None in values or refusal(cls, DecodeOptions(*values).check)  # None comes from another node
 
     @classmethod
     def execute(
         cls, samples, vae, frame_chunk: int, frame_overlap: int, tile: int, tile_overlap: int
     ) -> io.NodeOutput:
-        latents = samples["samples"]
-        if latents.dim() != 4:
-            raise InputError("samples", f"has the shape {list(latents.shape)}", "give the LATENT of an animated clip")
-        num_frames = len(latents)
-        options = DecodeOptions(
-            chunk=frame_chunk, overlap=frame_overlap, tile=tile, tile_overlap=tile_overlap
-        )
+        options = DecodeOptions(frame_chunk, frame_overlap, tile, tile_overlap)
         options.check()
+        expect_temporal_vae(vae)
+        latents = samples["samples"]
+        if latents.dim() != 4 or latents.shape[1] != vae.latent_channels or 0 in latents.shape:
+            raise InputError(
+                "samples", f"has the shape {list(latents.shape)}", "give the LATENT of an animated clip"
+            )
+        num_frames = len(latents)
         progress = comfy.utils.ProgressBar(len(list(chunks(num_frames, options.chunk, options.overlap))))
 
         def decode(part: torch.Tensor) -> torch.Tensor:

@@ -9,6 +9,7 @@ from ..stableanimator_core import conditioning as cond
 from ..stableanimator_core.errors import InputError
 from ..stableanimator_core.face.embed import FaceIdentity
 from ..stableanimator_core.preprocess import (
+    check_photo,
     check_pictures,
     check_size,
     clip_pixels,
@@ -18,7 +19,8 @@ from ..stableanimator_core.preprocess import (
 )
 from ..stableanimator_core.windows import DEFAULT_WINDOW_SIZE
 from .base import CATEGORY, AnimatorNode, advanced
-from .managed import ManagedNetwork, encode_reference, image_embedding
+from .inputs import percent_inputs, size_inputs
+from .managed import ManagedNetwork, encode_reference, expect_temporal_vae, image_embedding
 from .model import POSE, TIME_IDS, PoseCondition
 from .sockets import FaceEncoderSocket, FaceSocket, PoseNetSocket, expect
 
@@ -38,19 +40,16 @@ class ArcFaceCLIPEncode(AnimatorNode):
                 io.ClipVision.Input("clip_vision", tooltip="SVD's image encoder, from Load Animator Models."),
                 io.Vae.Input("vae", tooltip="SVD's VAE, from Load Animator Models."),
                 FaceEncoderSocket.Input("face_encoder", tooltip="From Load Animator Models."),
-                io.Image.Input("image", tooltip="The reference photo, any size; it is fitted to width x height."),
+                io.Image.Input(
+                    "image", tooltip="The reference photo, any size; it is fitted to width x height."
+                ),
                 FaceSocket.Input(
                     "face",
                     optional=True,
                     tooltip="Who the person is, from Face Embed. Left open, the clip is made without identity: "
                     "the face then follows the photo's look only.",
                 ),
-                io.Int.Input(
-                    "width", default=512, min=64, max=4096, step=64, tooltip="Width of the video in pixels. Trained: 512, 576."
-                ),
-                io.Int.Input(
-                    "height", default=512, min=64, max=4096, step=64, tooltip="Height of the video in pixels. Trained: 512, 1024."
-                ),
+                *size_inputs("the video", trained=True),
                 io.Int.Input(
                     "num_frames",
                     default=16,
@@ -68,18 +67,32 @@ class ArcFaceCLIPEncode(AnimatorNode):
                 ),
                 advanced(
                     io.Int.Input(
-                        "motion_bucket", default=127, min=0, max=1023, tooltip="SVD's amount of motion; 127 is what it was trained on."
+                        "motion_bucket",
+                        default=127,
+                        min=0,
+                        max=1023,
+                        tooltip="SVD's amount of motion; 127 is what it was trained on.",
                     )
                 ),
                 advanced(
                     io.Float.Input(
-                        "fps", default=7.0, min=1.0, max=120.0, step=0.5, round=False,
+                        "fps",
+                        default=7.0,
+                        min=1.0,
+                        max=120.0,
+                        step=0.5,
+                        round=False,
                         tooltip="SVD's frame-rate hint, not the video's rate; 7 is what it was trained on.",
                     )
                 ),
                 advanced(
                     io.Float.Input(
-                        "noise_augmentation", default=0.02, min=0.0, max=10.0, step=0.01, round=False,
+                        "noise_augmentation",
+                        default=0.02,
+                        min=0.0,
+                        max=10.0,
+                        step=0.01,
+                        round=False,
                         tooltip="Grain added to the photo before encoding. More lets the clip move away from the photo.",
                     )
                 ),
@@ -103,8 +116,12 @@ class ArcFaceCLIPEncode(AnimatorNode):
                 ),
             ],
             outputs=[
-                io.Conditioning.Output(display_name="positive", tooltip="The photo and the face. Next: Apply PoseNet."),
-                io.Conditioning.Output(display_name="negative", tooltip="The same without them. Next: Apply PoseNet."),
+                io.Conditioning.Output(
+                    display_name="positive", tooltip="The photo and the face. Next: Apply PoseNet."
+                ),
+                io.Conditioning.Output(
+                    display_name="negative", tooltip="The same without them. Next: Apply PoseNet."
+                ),
                 io.Latent.Output(display_name="latent", tooltip="Empty latent of the clip, for the sampler."),
             ],
         )
@@ -128,9 +145,12 @@ class ArcFaceCLIPEncode(AnimatorNode):
         face: FaceIdentity | None = None,
     ) -> io.NodeOutput:
         expect(face_encoder, ManagedNetwork, "face_encoder", _LOADER)
+        expect_temporal_vae(vae)
         check_size(height, width)
+        if num_frames < 1:
+            raise InputError("num_frames", f"is {num_frames}", "give the number of skeletons, at least 1")
         photo = _one_photo(image)
-        embedding = image_embedding(clip_vision, clip_pixels(photo, clip_vision.image_size))
+        embedding = _image_embedding(clip_vision, photo, face_encoder.module.token_width)
         tokens = cond.join_tokens(embedding, _face_tokens(face_encoder, face, embedding, content_fusion))
         noise = cond.draw_noise((1, 3, height, width), torch.Generator("cpu").manual_seed(seed))
         pixels = cond.augment(reference_pixels(photo, height, width), noise, noise_augmentation)
@@ -139,7 +159,7 @@ class ArcFaceCLIPEncode(AnimatorNode):
         ).both_halves()
         samples = torch.zeros(num_frames, 4, height // 8, width // 8)
         latent = {"samples": samples}
-        if noise_window:
+        if noise_window > 0:
             latent["batch_index"] = [frame % noise_window for frame in range(num_frames)]
         return io.NodeOutput(_conditioning(pair, 1), _conditioning(pair, 0), latent)
 
@@ -148,7 +168,18 @@ def _one_photo(image: torch.Tensor):
     pictures = check_pictures(image, "image")
     if len(pictures) != 1:
         raise InputError("image", f"is a batch of {len(pictures)} pictures", "give one reference photo")
-    return to_uint8(pictures)[0]
+    return check_photo(to_uint8(pictures)[0])
+
+
+def _image_embedding(clip_vision, photo, width: int) -> torch.Tensor:
+    embedding = image_embedding(clip_vision, clip_pixels(photo, clip_vision.image_size))
+    if embedding.shape[-1] != width:
+        raise InputError(
+            "clip_vision",
+            f"gives {embedding.shape[-1]} numbers, the model reads {width}",
+            "connect the CLIP_VISION of Load Animator Models",
+        )
+    return embedding
 
 
 def _face_tokens(
@@ -178,9 +209,13 @@ class ApplyPoseNet(AnimatorNode):
             description="Adds the skeletons to the conditioning: one picture for each frame of the latent.",
             inputs=[
                 io.Conditioning.Input("positive", tooltip="From ArcFace + CLIP Encode."),
-                io.Conditioning.Input("negative", tooltip="From ArcFace + CLIP Encode; it stays without skeleton."),
+                io.Conditioning.Input(
+                    "negative", tooltip="From ArcFace + CLIP Encode; it stays without skeleton."
+                ),
                 PoseNetSocket.Input("pose_net", tooltip="From Load Animator Models."),
-                io.Image.Input("poses", tooltip="Skeleton pictures on black, one for each frame, from Pose Draw."),
+                io.Image.Input(
+                    "poses", tooltip="Skeleton pictures on black, one for each frame, from Pose Draw."
+                ),
                 io.Float.Input(
                     "strength",
                     default=1.0,
@@ -189,18 +224,7 @@ class ApplyPoseNet(AnimatorNode):
                     step=0.01,
                     tooltip="How strongly the skeleton leads. 1 is what the model was trained on, 0 switches it off.",
                 ),
-                advanced(
-                    io.Float.Input(
-                        "start_percent", default=0.0, min=0.0, max=1.0, step=0.001, round=False,
-                        tooltip="Share of the sampling after which the skeleton begins to lead.",
-                    )
-                ),
-                advanced(
-                    io.Float.Input(
-                        "end_percent", default=1.0, min=0.0, max=1.0, step=0.001, round=False,
-                        tooltip="Share of the sampling after which the skeleton leads no more.",
-                    )
-                ),
+                *percent_inputs("the skeleton"),
             ],
             outputs=[
                 io.Conditioning.Output("with_pose", display_name="positive", tooltip="For the sampler."),

@@ -11,10 +11,10 @@ from ..stableanimator_core.errors import InputError
 from ..stableanimator_core.preprocess import check_pictures, from_uint8, to_uint8
 from . import folders
 from .base import CATEGORY, AnimatorNode, advanced, say
+from .inputs import CHANNELS, face_detector_input
 from .managed import ManagedNetwork
 from .sockets import FaceSocket
 
-_CHANNELS = {"BGR (as trained)": "bgr", "RGB (as the official script)": "rgb"}
 _NO_FACE = ["error", "without identity", "official zeros"]
 _CHOICES = ["largest", "central", "index"]
 
@@ -28,7 +28,9 @@ class FaceEmbed(AnimatorNode):
             category=f"{CATEGORY}/face",
             description="Finds the face in the photo and turns it into the identity the animation keeps (ArcFace).",
             inputs=[
-                io.Image.Input("image", tooltip="The reference photo, or several of the same person: they are averaged."),
+                io.Image.Input(
+                    "image", tooltip="The reference photo, or several of the same person: they are averaged."
+                ),
                 io.Combo.Input(
                     "recognizer",
                     options=folders.file_choices(
@@ -40,17 +42,8 @@ class FaceEmbed(AnimatorNode):
                     ),
                     tooltip="ArcFace: glintr100.onnx of antelopev2 (261 MB), or its torch form glintr100_torch.pth.",
                 ),
-                io.Combo.Input(
-                    "detector",
-                    options=folders.file_choices(
-                        folders.FACE_FOLDERS,
-                        "scrfd_10g_bnkps.onnx",
-                        "scrfd",
-                        "det_",
-                        endings=folders.ONNX_ENDINGS,
-                    ),
-                    tooltip="Face detector: scrfd_10g_bnkps.onnx of antelopev2 (17 MB). Not opened if a face mask says "
-                    "where the face is and no detector is installed.",
+                face_detector_input(
+                    "Not opened if a face mask says where the face is and no detector is installed."
                 ),
                 io.Combo.Input(
                     "choice",
@@ -58,11 +51,19 @@ class FaceEmbed(AnimatorNode):
                     default="largest",
                     tooltip="Which face, if the photo shows several; index counts from left to right.",
                 ),
-                advanced(io.Int.Input("index", default=0, min=0, max=99, tooltip="The face's number from the left, from 0, for choice index.")),
+                advanced(
+                    io.Int.Input(
+                        "index",
+                        default=0,
+                        min=0,
+                        max=99,
+                        tooltip="The face's number from the left, from 0, for choice index.",
+                    )
+                ),
                 advanced(
                     io.Combo.Input(
                         "channels",
-                        options=list(_CHANNELS),
+                        options=list(CHANNELS),
                         default="BGR (as trained)",
                         tooltip="Colour order handed to the face networks. The official inference script swaps red and "
                         "blue by mistake; choose RGB to reproduce it.",
@@ -112,7 +113,7 @@ class FaceEmbed(AnimatorNode):
             list(photos),
             _open_recogniser(recognizer),
             _open_detector(detector, needed=mask is None),
-            channels=_CHANNELS[channels],
+            channels=CHANNELS[channels],
             choice=index if choice == "index" else choice,
             corners=None if mask is None else corners_of_mask(mask),
             no_face=no_face,
@@ -123,7 +124,7 @@ class FaceEmbed(AnimatorNode):
 
 
 def _check_choices(choice: str, channels: str, no_face: str) -> None:
-    allowed = {"choice": (choice, _CHOICES), "channels": (channels, _CHANNELS), "no_face": (no_face, _NO_FACE)}
+    allowed = {"choice": (choice, _CHOICES), "channels": (channels, CHANNELS), "no_face": (no_face, _NO_FACE)}
     for name, (value, options) in allowed.items():
         if value not in options:
             raise InputError(name, f"is '{value}'", f"choose one of {', '.join(options)}")
@@ -171,5 +172,7 @@ def _marked(photo: np.ndarray, corners: tuple[float, ...] | None) -> np.ndarray:
     if corners is None:
         return photo
     picture = Image.fromarray(photo)
-    ImageDraw.Draw(picture).rectangle(list(corners), outline=(0, 220, 90), width=max(2, photo.shape[1] // 200))
+    ImageDraw.Draw(picture).rectangle(
+        list(corners), outline=(0, 220, 90), width=max(2, photo.shape[1] // 200)
+    )
     return np.array(picture)

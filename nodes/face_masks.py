@@ -12,6 +12,7 @@ from ..stableanimator_core.errors import InputError
 from ..stableanimator_core.preprocess import check_pictures, to_uint8
 from . import folders
 from .base import CATEGORY, AnimatorNode, advanced, say
+from .inputs import CHANNELS, face_detector_input, size_inputs
 from .pose import FITS
 from .sockets import FaceBoxesSocket, PoseKeypoint, one_of
 
@@ -19,7 +20,6 @@ if TYPE_CHECKING:
     from ..stableanimator_core.face.boxes import FaceBoxes
 
 _SOURCES = ["skeleton", "detector", "mask"]
-_CHANNELS = {"BGR (as trained)": "bgr", "RGB (as the official script)": "rgb"}
 _PAINTED = 0.5
 
 
@@ -43,12 +43,7 @@ class FaceMasks(AnimatorNode):
                     "alignment. "
                     "mask: painted by you.",
                 ),
-                io.Int.Input(
-                    "width", default=512, min=64, max=4096, step=64, tooltip="Width of the video in pixels."
-                ),
-                io.Int.Input(
-                    "height", default=512, min=64, max=4096, step=64, tooltip="Height of the video in pixels."
-                ),
+                *size_inputs("the video"),
                 io.Float.Input(
                     "padding",
                     default=0.0,
@@ -73,24 +68,11 @@ class FaceMasks(AnimatorNode):
                         "same as in Pose Draw.",
                     )
                 ),
-                advanced(
-                    io.Combo.Input(
-                        "detector",
-                        options=folders.file_choices(
-                            folders.FACE_FOLDERS,
-                            "scrfd_10g_bnkps.onnx",
-                            "scrfd",
-                            "det_",
-                            endings=folders.ONNX_ENDINGS,
-                        ),
-                        tooltip="For source detector: scrfd_10g_bnkps.onnx of antelopev2. Not opened "
-                        "otherwise.",
-                    )
-                ),
+                advanced(face_detector_input("Opened for source detector only.")),
                 advanced(
                     io.Combo.Input(
                         "channels",
-                        options=list(_CHANNELS),
+                        options=list(CHANNELS),
                         default="BGR (as trained)",
                         tooltip="Colour order the face detector sees.",
                     )
@@ -180,14 +162,14 @@ def _of_detector(
     from ..stableanimator_core.face.boxes import boxes_from_detector
     from ..stableanimator_core.face.place_boxes import place_boxes
 
-    one_of("channels", channels, _CHANNELS)
+    one_of("channels", channels, CHANNELS)
     pictures = to_uint8(check_pictures(images, "images"))
     opened = FaceDetector(folders.resolve(detector, folders.FACE_FOLDERS, "detector"))
     progress = comfy.utils.ProgressBar(len(pictures))  # its update also ends the work on Cancel
     found = boxes_from_detector(
         opened,
         pictures,
-        channels=_CHANNELS[channels],
+        channels=CHANNELS[channels],
         on_frame=lambda number: progress.update_absolute(number + 1),
     )
     return place_boxes(found, pictures.shape[1:3], size, fit)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import glob
 import os
 from collections.abc import Iterable
 from pathlib import Path
@@ -87,9 +88,9 @@ def resolve(name: str, folders: Iterable[str], what: str) -> Path:
         path = root / name
         if path.exists() and _inside(path, root):
             return path
-    wanted = os.path.basename(name.rstrip("/"))
-    for root in places:
-        for path in sorted(root.glob(f"**/{wanted}")) if wanted and ".." not in name else []:
+    bare = name.rstrip("/")
+    for root in places if bare and os.path.basename(bare) == bare and bare != ".." else []:
+        for path in sorted(root.glob(f"**/{glob.escape(bare)}")):
             if _inside(path, root):
                 return path
     searched = ", ".join(str(place) for place in places) or "no folder is registered"

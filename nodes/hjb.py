@@ -47,7 +47,11 @@ class LoadFaceRecognizer(AnimatorNode):
                     tooltip="glintr100_torch.pth, or glintr100.onnx of antelopev2: the weights are read out of it.",
                 ),
             ],
-            outputs=[FaceRecogniserSocket.Output(display_name="recognizer", tooltip="For HJB Sampler or HJB Model.")],
+            outputs=[
+                FaceRecogniserSocket.Output(
+                    display_name="recognizer", tooltip="For HJB Sampler or HJB Model."
+                )
+            ],
         )
 
     @classmethod
@@ -65,7 +69,9 @@ def _inputs() -> list[Any]:
         FaceRecogniserSocket.Input("recognizer", tooltip="From Load Face Recognizer."),
         io.Image.Input("image", tooltip="The reference photo, the same as in Face Embed."),
         FaceSocket.Input("face", tooltip="From Face Embed: where the face is in the photo."),
-        FaceBoxesSocket.Input("face_boxes", tooltip="From Face Masks: where the face is in each frame of the video."),
+        FaceBoxesSocket.Input(
+            "face_boxes", tooltip="From Face Masks: where the face is in each frame of the video."
+        ),
         io.Combo.Input(
             "mode",
             options=_MODES,
@@ -91,7 +97,12 @@ def _inputs() -> list[Any]:
         ),
         advanced(
             io.Float.Input(
-                "start_percent", default=0.0, min=0.0, max=1.0, step=0.01, tooltip="First active step, as a share."
+                "start_percent",
+                default=0.0,
+                min=0.0,
+                max=1.0,
+                step=0.01,
+                tooltip="First active step, as a share.",
             )
         ),
         advanced(
@@ -138,7 +149,9 @@ class HJBSampler(AnimatorNode):
             "several calls work, and cost as many times more.",
             inputs=[
                 *_inputs(),
-                io.Sampler.Input("sampler", optional=True, tooltip="The sampler that takes the steps; euler if left open."),
+                io.Sampler.Input(
+                    "sampler", optional=True, tooltip="The sampler that takes the steps; euler if left open."
+                ),
             ],
             outputs=[
                 io.Sampler.Output(
@@ -150,7 +163,9 @@ class HJBSampler(AnimatorNode):
         )
 
     @classmethod
-    def execute(cls, vae, recognizer, image, face, face_boxes, sampler=None, **settings: Any) -> io.NodeOutput:
+    def execute(
+        cls, vae, recognizer, image, face, face_boxes, sampler=None, **settings: Any
+    ) -> io.NodeOutput:
         run = _run(cls, vae, recognizer, image, face, face_boxes, settings)
         sampler = comfy.samplers.sampler_object("euler") if sampler is None else sampler
         return io.NodeOutput(HJBSamplerFunction(sampler, run), run)
@@ -164,7 +179,10 @@ class HJBModel(AnimatorNode):
             display_name="HJB Model",
             category=f"{CATEGORY}/sampling",
             description="The same face optimisation as a patch on the model, so that the plain KSampler has it.",
-            inputs=[io.Model.Input("model", tooltip="The animation model, after all other patches."), *_inputs()],
+            inputs=[
+                io.Model.Input("model", tooltip="The animation model, after all other patches."),
+                *_inputs(),
+            ],
             outputs=[
                 io.Model.Output("patched", display_name="model", tooltip="For KSampler."),
                 HJBSocket.Output(display_name="hjb", tooltip="For HJB Report."),
@@ -196,10 +214,18 @@ class HJBReport(AnimatorNode):
                 io.Latent.Input("samples", tooltip="The sampled clip, so that this runs after the sampling."),
             ],
             outputs=[
-                io.Latent.Output("same_samples", display_name="samples", tooltip="The same clip, for the decoder."),
-                io.Image.Output(display_name="plot", tooltip="Loss of every update, and likeness of every frame before and after."),
+                io.Latent.Output(
+                    "same_samples", display_name="samples", tooltip="The same clip, for the decoder."
+                ),
+                io.Image.Output(
+                    display_name="plot",
+                    tooltip="Loss of every update, and likeness of every frame before and after.",
+                ),
                 io.String.Output(display_name="report", tooltip="The same in words. Connect Preview Any."),
-                io.Float.Output(display_name="likeness", tooltip="Mean cosine to the face of the photo at the end, -1 to 1."),
+                io.Float.Output(
+                    display_name="likeness",
+                    tooltip="Mean cosine to the face of the photo at the end, -1 to 1.",
+                ),
             ],
         )
 
@@ -215,7 +241,13 @@ class HJBReport(AnimatorNode):
 
 
 def _run(
-    node: type[AnimatorNode], vae: Any, recogniser: Any, image: torch.Tensor, face: Any, face_boxes: Any, settings: dict
+    node: type[AnimatorNode],
+    vae: Any,
+    recogniser: Any,
+    image: torch.Tensor,
+    face: Any,
+    face_boxes: Any,
+    settings: dict,
 ) -> HJBRun:
     expect(recogniser, ManagedNetwork, "recognizer", "Load Face Recognizer")
     identity = _identity(recogniser, image, expect(face, FaceIdentity, "face", "Face Embed"))
@@ -257,5 +289,7 @@ def _identity(recogniser: ManagedNetwork, image: torch.Tensor, face: FaceIdentit
     height, width = portrait.shape[-2:]
     box = box_of(face.corners)
     if box.top >= height or box.left >= width:
-        raise InputError("image", f"is {width} x {height}, smaller than the face's place", "connect Face Embed's photo")
+        raise InputError(
+            "image", f"is {width} x {height}, smaller than the face's place", "connect Face Embed's photo"
+        )
     return identity_of_portrait(recogniser, portrait, box)

@@ -37,7 +37,9 @@ def decoder_of(vae: Any) -> nn.Module:
 
     with torch.inference_mode(False):
         try:
-            state = {key: weight.detach().clone() for key, weight in vae.first_stage_model.state_dict().items()}
+            state = {
+                key: weight.detach().clone() for key, weight in vae.first_stage_model.state_dict().items()
+            }
             state = vae_to_diffusers(state)
             with torch.device("meta"):
                 network = build_vae(config_from(state))
@@ -56,7 +58,9 @@ class HJBRun:
         refiner: the core's `HJBRefiner`; its `report` is that of the last sampling.
     """
 
-    def __init__(self, vae: Any, recogniser: ManagedNetwork, identity: Tensor, face_boxes: Any, options: Any, node: str):
+    def __init__(
+        self, vae: Any, recogniser: ManagedNetwork, identity: Tensor, face_boxes: Any, options: Any, node: str
+    ):
         from ..stableanimator_core.hjb.refiner import HJBRefiner
 
         self.refiner = HJBRefiner(
@@ -65,7 +69,14 @@ class HJBRun:
         self._node = node
         self._said = 0.0
 
-    def sampling(self, sample: Callable[..., Tensor], guider: Any, sigmas: Tensor, extra_args: dict[str, Any], *rest: Any) -> Tensor:
+    def sampling(
+        self,
+        sample: Callable[..., Tensor],
+        guider: Any,
+        sigmas: Tensor,
+        extra_args: dict[str, Any],
+        *rest: Any,
+    ) -> Tensor:
         """Run `sample` (a sampler's own method) with the refinement after guidance; keep nothing afterwards."""
         options = dict(extra_args["model_options"])
         options = comfy.model_patcher.set_model_options_post_cfg_function(options, self._refined)
@@ -106,7 +117,9 @@ class HJBSamplerFunction(comfy.samplers.Sampler):
     def max_denoise(self, model_wrap: Any, sigmas: Tensor) -> bool:
         return self._sampler.max_denoise(model_wrap, sigmas)
 
-    def sample(self, model_wrap: Any, sigmas: Tensor, extra_args: dict[str, Any], *rest: Any, **named: Any) -> Tensor:
+    def sample(
+        self, model_wrap: Any, sigmas: Tensor, extra_args: dict[str, Any], *rest: Any, **named: Any
+    ) -> Tensor:
         def inner(*arguments: Any) -> Tensor:
             return self._sampler.sample(*arguments, **named)
 
@@ -116,7 +129,9 @@ class HJBSamplerFunction(comfy.samplers.Sampler):
 def sampler_wrapper(run: HJBRun) -> Callable[..., Tensor]:
     """The refinement as a SAMPLER_SAMPLE wrapper of a MODEL, so that plain KSampler has it too."""
 
-    def wrapper(executor: Callable[..., Tensor], guider: Any, sigmas: Tensor, extra_args: dict, *rest: Any) -> Tensor:
+    def wrapper(
+        executor: Callable[..., Tensor], guider: Any, sigmas: Tensor, extra_args: dict, *rest: Any
+    ) -> Tensor:
         return run.sampling(executor, guider, sigmas, extra_args, *rest)
 
     return wrapper

@@ -65,16 +65,22 @@ class LoadAnimatorModels(AnimatorNode):
                 ),
             ],
             outputs=[
-                io.Model.Output(display_name="model", tooltip="For KSampler, SamplerCustom and model patches."),
+                io.Model.Output(
+                    display_name="model", tooltip="For KSampler, SamplerCustom and model patches."
+                ),
                 io.ClipVision.Output(display_name="clip_vision", tooltip="For ArcFace + CLIP Encode."),
-                io.Vae.Output(display_name="vae", tooltip="For ArcFace + CLIP Encode and VAE Decode (Animator)."),
+                io.Vae.Output(
+                    display_name="vae", tooltip="For ArcFace + CLIP Encode and VAE Decode (Animator)."
+                ),
                 PoseNetSocket.Output(display_name="pose_net", tooltip="For Apply PoseNet."),
                 FaceEncoderSocket.Output(display_name="face_encoder", tooltip="For ArcFace + CLIP Encode."),
             ],
         )
 
     @classmethod
-    def execute(cls, unet: str, pose_net: str, face_encoder: str, svd: str, weight_dtype: str) -> io.NodeOutput:
+    def execute(
+        cls, unet: str, pose_net: str, face_encoder: str, svd: str, weight_dtype: str
+    ) -> io.NodeOutput:
         from ..stableanimator_core.weights import load
 
         svd_path = folders.resolve(svd, folders.SVD_FOLDERS, "svd")
@@ -102,7 +108,9 @@ def _load_unet(path, weight_dtype: str):
     if dtype is None:
         file_dtype = next(unet.parameters()).dtype
         parameters = sum(parameter.numel() for parameter in unet.parameters())
-        dtype = mm.unet_dtype(model_params=parameters, supported_dtypes=_COMPUTE_DTYPES, weight_dtype=file_dtype)
+        dtype = mm.unet_dtype(
+            model_params=parameters, supported_dtypes=_COMPUTE_DTYPES, weight_dtype=file_dtype
+        )
         torch.nn.Module.to(unet, dtype)  # diffusers' own .to warns about modules this U-Net does not have
     compute = mm.unet_manual_cast(dtype, mm.get_torch_device(), _COMPUTE_DTYPES)
     return model_patcher(unet, dtype, compute)

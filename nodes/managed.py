@@ -9,12 +9,15 @@ from collections.abc import Iterator
 from typing import Any
 
 import comfy.clip_vision
+import comfy.ldm.modules.temporal_ae
 import comfy.model_management as mm
 import comfy.ops
 import comfy.sd
 import torch
 from comfy.model_patcher import ModelPatcher
 from torch import Tensor, nn
+
+from ..stableanimator_core.errors import InputError
 
 # Leaves that comfy.ops knows: it casts and streams their weights, and applies LoRA to them, inside forward.
 _LEAVES = ("Linear", "Conv1d", "Conv2d", "Conv3d", "GroupNorm", "LayerNorm", "Embedding")
@@ -26,7 +29,9 @@ def use_comfy_ops(module: nn.Module) -> nn.Module:
     for leaf in module.modules():
         if type(leaf) in kinds:
             leaf.__class__ = kinds[type(leaf)]
-            leaf.__dict__.pop("forward", None)  # how plain torch widens float8 weights; comfy.ops does it itself
+            leaf.__dict__.pop(
+                "forward", None
+            )  # how plain torch widens float8 weights; comfy.ops does it itself
     return module
 
 
@@ -85,7 +90,9 @@ class TemporalVAE(comfy.sd.VAE):
         self.latent_channels = vae.config.latent_channels
         # Per frame: measured share of the decoder's widest activations, in elements per latent cell.
         width = vae.config.block_out_channels[0]
-        self.memory_used_decode = lambda shape, dtype: shape[2] * shape[3] * 512 * width * mm.dtype_size(dtype)
+        self.memory_used_decode = lambda shape, dtype: (
+            shape[2] * shape[3] * 512 * width * mm.dtype_size(dtype)
+        )
         self.memory_used_encode = lambda shape, dtype: shape[2] * shape[3] * 10 * width * mm.dtype_size(dtype)
         self.working_dtypes = [torch.float16, torch.bfloat16, torch.float32]
         self.vae_dtype = mm.vae_dtype(self.device, self.working_dtypes)
@@ -94,6 +101,26 @@ class TemporalVAE(comfy.sd.VAE):
         self.patcher = ModelPatcher(
             self.first_stage_model, load_device=self.device, offload_device=mm.vae_offload_device()
         )
+
+
+def expect_temporal_vae(vae: Any) -> comfy.sd.VAE:
+    """`vae`, refused if it is not of Stable Video Diffusion's family; ours or a core loader's, of any size.
+
+    Others may run too (SD 1.5's also has four channels), but what they make is not what this U-Net was trained on.
+
+    Raises:
+        InputError: another VAE.
+    """
+    network = getattr(vae, "first_stage_model", None)
+    temporal = isinstance(getattr(network, "decoder", None), comfy.ldm.modules.temporal_ae.VideoDecoder)
+    if not (isinstance(vae, TemporalVAE) or temporal):
+        kind = type(vae if network is None else network).__name__
+        raise InputError(
+            "vae",
+            f"is another family's ({kind}), not Stable Video Diffusion's",
+            "connect the VAE of Load Animator Models",
+        )
+    return vae
 
 
 def encode_reference(vae: comfy.sd.VAE, pixels: Tensor) -> Tensor:
@@ -135,7 +162,16 @@ def image_embedding(clip_vision: comfy.clip_vision.ClipVisionModel, pixels: Tens
     """CLIP pixels [1 3 224 224], already preprocessed -> projected embedding [1 1 d].
 
     Core's `encode_image` would preprocess the picture its own way; the official resize differs by 1 % of the result.
+
+    Raises:
+        InputError: the encoder has no projection (SigLIP, DINO).
     """
     mm.load_model_gpu(clip_vision.patcher)
-    projected = clip_vision.model(pixel_values=pixels.to(clip_vision.load_device).float(), intermediate_output=-2)[2]
+    projected = clip_vision.model(
+        pixel_values=pixels.to(clip_vision.load_device).float(), intermediate_output=-2
+    )[2]
+    if not isinstance(projected, Tensor) or projected.dim() != 2:
+        raise InputError(
+            "clip_vision", "is no CLIP with a projection", "connect the CLIP_VISION of Load Animator Models"
+        )
     return projected[:, None].float().to(mm.intermediate_device())

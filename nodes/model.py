@@ -173,11 +173,22 @@ class StableAnimatorModel(comfy.model_base.BaseModel):
         noise, device = kwargs["noise"], kwargs["device"]
         tokens, image_latents = kwargs.get("cross_attn"), kwargs.get("concat_latent_image")
         time_ids = kwargs.get(TIME_IDS)
-        if tokens is None or image_latents is None or time_ids is None or tokens.shape[-1] != self.token_width:
+        if (
+            tokens is None
+            or image_latents is None
+            or time_ids is None
+            or tokens.shape[-1] != self.token_width
+        ):
             raise InputError(
                 f"{kwargs.get('prompt_type', 'positive')} conditioning",
                 "was not made for StableAnimator",
                 "connect the outputs of ArcFace + CLIP Encode (through Apply PoseNet) to the sampler",
+            )
+        if noise.dim() != 4 or noise.shape[1] != image_latents.shape[1]:
+            raise InputError(
+                "latent",
+                f"has the shape {list(noise.shape)}",
+                "use the LATENT of the ArcFace + CLIP Encode node",
             )
         if image_latents.shape[-2:] != noise.shape[-2:]:
             raise InputError(
@@ -237,7 +248,9 @@ def _pose_of_batch(parts: PoseParts, x: Tensor, sigma: float, options: dict[str,
     window = options.get("context_window")
     rows = []
     for features, sigmas in parts:
-        if window is not None and features.shape[0] > num_frames:  # core's own window nodes do not slice axis 0
+        if (
+            window is not None and features.shape[0] > num_frames
+        ):  # core's own window nodes do not slice axis 0
             features = features[list(window.index_list)]
         if sigma not in sigmas:
             features = features.new_zeros(1, features.shape[1], 1, 1)
@@ -265,5 +278,7 @@ def expect_animator_model(model: ModelPatcher) -> ModelPatcher:
     """
     if not isinstance(getattr(model, "model", None), StableAnimatorModel):
         family = type(getattr(model, "model", model)).__name__
-        raise InputError("model", f"is a {family}, not a StableAnimator model", "connect Load Animator Models")
+        raise InputError(
+            "model", f"is a {family}, not a StableAnimator model", "connect Load Animator Models"
+        )
     return model

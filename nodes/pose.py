@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-import json
 import os
 from pathlib import Path
 from typing import Any
 
 import comfy.utils
 import folder_paths
-import numpy as np
-import torch
-from comfy_api.latest import io, ui
+from comfy_api.latest import io
 
 from ..stableanimator_core.errors import InputError
 from ..stableanimator_core.preprocess import from_uint8
 from .base import CATEGORY, AnimatorNode, advanced
+from .inputs import size_inputs
 from .sockets import PoseKeypoint
 
 _SHIPPED = Path(__file__).parents[1] / "assets" / "motion"
@@ -44,7 +42,9 @@ def _pose_file(name: str) -> Path:
     root = os.path.abspath(folder_paths.get_input_directory())
     path = os.path.abspath(os.path.join(root, name))
     if not path.startswith(root + os.sep) or not os.path.isfile(path):
-        raise InputError("file", f"'{name}' is not in ComfyUI's input folder", "put the JSON file there and press R")
+        raise InputError(
+            "file", f"'{name}' is not in ComfyUI's input folder", "put the JSON file there and press R"
+        )
     return Path(path)
 
 
@@ -63,20 +63,34 @@ class LoadPoseKeypoints(AnimatorNode):
                     tooltip="A JSON file of the input folder, as DWPose and OpenPose nodes save it, or a shipped motion.",
                 ),
                 io.Int.Input(
-                    "first_frame", default=0, min=0, max=100000, tooltip="Frames to skip at the start of the file."
+                    "first_frame",
+                    default=0,
+                    min=0,
+                    max=100000,
+                    tooltip="Frames to skip at the start of the file.",
                 ),
                 io.Int.Input(
-                    "max_frames", default=0, min=0, max=100000, tooltip="Frames to take at most; 0 takes all that follow."
+                    "max_frames",
+                    default=0,
+                    min=0,
+                    max=100000,
+                    tooltip="Frames to take at most; 0 takes all that follow.",
                 ),
                 advanced(
                     io.Int.Input(
-                        "every_nth", default=1, min=1, max=100, tooltip="Take every nth frame: 2 halves the frame rate."
+                        "every_nth",
+                        default=1,
+                        min=1,
+                        max=100,
+                        tooltip="Take every nth frame: 2 halves the frame rate.",
                     )
                 ),
             ],
             outputs=[
                 PoseKeypoint.Output(display_name="poses", tooltip="The motion. Next: Pose Draw."),
-                io.Int.Output(display_name="num_frames", tooltip="How many frames it has; for ArcFace + CLIP Encode."),
+                io.Int.Output(
+                    display_name="num_frames", tooltip="How many frames it has; for ArcFace + CLIP Encode."
+                ),
             ],
         )
 
@@ -98,7 +112,9 @@ class LoadPoseKeypoints(AnimatorNode):
         chosen = chosen[:max_frames] if max_frames else chosen
         if not chosen:
             raise InputError(
-                "first_frame", f"is {first_frame}, the file has {len(frames)} frames", "choose a smaller number"
+                "first_frame",
+                f"is {first_frame}, the file has {len(frames)} frames",
+                "choose a smaller number",
             )
         return io.NodeOutput(to_pose_keypoints(chosen), len(chosen))
 
@@ -132,9 +148,11 @@ class SavePoseKeypoints(AnimatorNode):
             folder, name, counter, subfolder, _ = folder_paths.get_save_image_path(
                 filename_prefix, folder_paths.get_output_directory()
             )
-        except Exception as error:  # noqa: BLE001  (core raises a bare Exception for a path out of the folder)
+        except Exception as error:
             raise InputError(
-                "filename_prefix", f"'{filename_prefix}' leaves the output folder", "use a name without .. or /"
+                "filename_prefix",
+                f"'{filename_prefix}' leaves the output folder",
+                "use a name without .. or /",
             ) from error
         file = f"{name}_{counter:05}_.json"
         save_pose_json(os.path.join(folder, file), frames)
@@ -150,9 +168,10 @@ class PoseDraw(AnimatorNode):
             category=f"{CATEGORY}/pose",
             description="Draws skeletons exactly as StableAnimator saw them in training: shaded by confidence, on black.",
             inputs=[
-                PoseKeypoint.Input("poses", tooltip="The motion, from Load Pose Keypoints or any DWPose node."),
-                io.Int.Input("width", default=512, min=64, max=4096, step=64, tooltip="Width of the pictures in pixels."),
-                io.Int.Input("height", default=512, min=64, max=4096, step=64, tooltip="Height of the pictures in pixels."),
+                PoseKeypoint.Input(
+                    "poses", tooltip="The motion, from Load Pose Keypoints or any DWPose node."
+                ),
+                *size_inputs("the pictures"),
                 io.Combo.Input(
                     "fit",
                     options=FITS,
@@ -164,7 +183,9 @@ class PoseDraw(AnimatorNode):
                 advanced(io.Boolean.Input("hands", default=True, tooltip="Draw the hands.")),
                 advanced(io.Boolean.Input("face", default=True, tooltip="Draw the face points.")),
             ],
-            outputs=[io.Image.Output(display_name="images", tooltip="One picture a frame. Next: Apply PoseNet.")],
+            outputs=[
+                io.Image.Output(display_name="images", tooltip="One picture a frame. Next: Apply PoseNet.")
+            ],
         )
 
     @classmethod
