@@ -49,8 +49,8 @@ class IDAdapterUNet(AnimatorNode):
                         "alignment",
                         options=ALIGNMENTS,
                         default="full",
-                        tooltip="How face features are fitted to the image features before they are added: mean and spread "
-                        "(full, as trained), mean only, or not at all. The last two are ablations.",
+                        tooltip="How face features are fitted to the image features before they are added: mean and "
+                        "spread (full, as trained), mean only, or not at all. The last two are ablations.",
                     )
                 ),
                 *percent_inputs("the face"),

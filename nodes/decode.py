@@ -21,8 +21,8 @@ class VAEDecodeTiled(AnimatorNode):
             node_id="StableAnimator_VAEDecodeTiled",
             display_name="VAE Decode Tiled (Animator)",
             category=f"{CATEGORY}/latent",
-            description="Decodes a clip with SVD's temporal VAE. Core's VAE Decode cuts the clip by free memory, and its "
-            "tiled form decodes single frames; here the cut is a setting.",
+            description="Decodes a clip with SVD's temporal VAE. Core's VAE Decode cuts the clip by free memory, and "
+            "its tiled form decodes single frames; here the cut is a setting.",
             inputs=[
                 io.Latent.Input("samples", tooltip="The denoised latent of the clip."),
                 io.Vae.Input("vae", tooltip="SVD's VAE, from Load Animator Models or a core loader."),

@@ -93,15 +93,15 @@ class ArcFaceCLIPEncode(AnimatorNode):
                         max=10.0,
                         step=0.01,
                         round=False,
-                        tooltip="Grain added to the photo before encoding. More lets the clip move away from the photo.",
+                        tooltip="Grain added to the photo before encoding. More lets the clip leave the photo.",
                     )
                 ),
                 advanced(
                     io.Boolean.Input(
                         "content_fusion",
                         default=True,
-                        tooltip="Let the face embedding look at the whole photo (the Face Encoder). Off is the ablation: "
-                        "the face embedding goes in as it is.",
+                        tooltip="Let the face embedding look at the whole photo (Face Encoder). Off is the "
+                        "ablation: the face embedding goes in as it is.",
                     )
                 ),
                 advanced(

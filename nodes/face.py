@@ -74,15 +74,15 @@ class FaceEmbed(AnimatorNode):
                         "no_face",
                         options=_NO_FACE,
                         default="error",
-                        tooltip="If no face is found: stop (default), go on without identity, or go on with zeros as the "
+                        tooltip="If no face is found: stop (default), go on without identity, or with zeros as the "
                         "official code does silently.",
                     )
                 ),
                 io.Mask.Input(
                     "face_mask",
                     optional=True,
-                    tooltip="Paint over the face (Open in MaskEditor) to say where it is, instead of letting the detector "
-                    "choose. Nothing painted: the detector looks.",
+                    tooltip="Paint over the face (Open in MaskEditor) to say where it is, instead of the detector's "
+                    "choice. Nothing painted: the detector looks.",
                 ),
             ],
             outputs=[

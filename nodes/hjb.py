@@ -77,7 +77,7 @@ def _inputs() -> list[Any]:
             options=_MODES,
             default="exact",
             tooltip="exact: the published algorithm, about six times the sampling time on top. late: only the last "
-            "steps, where it changes anything you see. fast: late, and only around the face; background stays as it is.",
+            "steps, where it changes anything you see. fast: late, and only around the face.",
         ),
         io.Int.Input(
             "iterations",
@@ -144,7 +144,7 @@ class HJBSampler(AnimatorNode):
             node_id="StableAnimator_HJBSampler",
             display_name="HJB Sampler",
             category=f"{CATEGORY}/sampling",
-            description="A sampler that pulls every face towards the photo at each step (HJB face optimisation). Works with "
+            description="A sampler that pulls every face towards the photo at each step (HJB). Works with "
             "samplers of one model call a step: euler (the paper's), dpmpp_2m, ddim, res_multistep, lcm; samplers of "
             "several calls work, and cost as many times more.",
             inputs=[

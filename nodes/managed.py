@@ -1,4 +1,4 @@
-"""Core networks as ComfyUI's own kinds of model, so that its memory manager loads, streams, patches and unloads them."""
+"""Core networks as ComfyUI's own kinds of model, so that it loads, streams, patches and unloads them."""
 
 from __future__ import annotations
 

@@ -67,7 +67,7 @@ class PoseCondition:
 
 
 class PoseParts(tuple):
-    """Pose features of each guidance half with their ranges. A tuple of its own kind, so that core passes it through."""
+    """Pose features of each guidance half with their ranges; a kind of its own, so that core passes it through."""
 
 
 class CONDPose(comfy.conds.CONDRegular):

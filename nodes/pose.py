@@ -55,12 +55,12 @@ class LoadPoseKeypoints(AnimatorNode):
             node_id="StableAnimator_LoadPoseKeypoints",
             display_name="Load Pose Keypoints",
             category=f"{CATEGORY}/pose",
-            description="Reads a motion from an OpenPose JSON file in ComfyUI's input folder, or one that comes with the pack.",
+            description="Reads a motion from OpenPose JSON in ComfyUI's input folder, or one that comes with the pack.",
             inputs=[
                 io.Combo.Input(
                     "file",
                     options=[*_shipped_files(), *_input_files()],
-                    tooltip="A JSON file of the input folder, as DWPose and OpenPose nodes save it, or a shipped motion.",
+                    tooltip="A JSON file of the input folder, as DWPose nodes save it, or a shipped motion.",
                 ),
                 io.Int.Input(
                     "first_frame",
@@ -166,7 +166,7 @@ class PoseDraw(AnimatorNode):
             node_id="StableAnimator_PoseDraw",
             display_name="Pose Draw",
             category=f"{CATEGORY}/pose",
-            description="Draws skeletons exactly as StableAnimator saw them in training: shaded by confidence, on black.",
+            description="Draws skeletons as StableAnimator saw them in training: shaded by confidence, on black.",
             inputs=[
                 PoseKeypoint.Input(
                     "poses", tooltip="The motion, from Load Pose Keypoints or any DWPose node."

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from make_workflows import Graph, Node
-from workflow_graphs import _ANIMATOR, _GROUPS, _conditioned, _model, _motion, _note, _photo
+from workflow_graphs import _ANIMATOR, _GROUPS, DETECTOR, _conditioned, _model, _motion, _note, _photo
 
 At = tuple[int, int]
 SEED = 23123134
@@ -32,7 +32,15 @@ def _faces(at: At) -> list[Node]:
         "sampler": "euler.SAMPLER",
     }
     return [
-        Node("faces", "StableAnimator_FaceMasks", (x, y), masks, {"poses": "motion.poses"}, (320, 260)),
+        Node(
+            "faces",
+            "StableAnimator_FaceMasks",
+            (x, y),
+            masks,
+            {"poses": "motion.poses"},
+            (320, 260),
+            [DETECTOR],
+        ),
         Node(
             "recognizer",
             "StableAnimator_LoadFaceRecognizer",

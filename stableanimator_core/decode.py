@@ -41,10 +41,12 @@ class DecodeOptions:
         """Refuse impossible settings by name.
 
         Raises:
-            InputError: a chunk under one frame; an overlap that is not smaller than its chunk or tile; a tile too small.
+            InputError: a chunk under one frame; an overlap not smaller than its chunk or tile; a tile too small.
         """
         if self.chunk < 1:
-            raise InputError("frame chunk", f"is {self.chunk}", "use 1 or more; 4 to 16 are the official values")
+            raise InputError(
+                "frame chunk", f"is {self.chunk}", "use 1 or more; 4 to 16 are the official values"
+            )
         if not 0 <= self.overlap < self.chunk:
             raise InputError(
                 "frame overlap",
@@ -55,7 +57,9 @@ class DecodeOptions:
             raise InputError("tile", f"is {self.tile} pixels", "use 0 for whole frames, or 64 and more")
         if self.tile and not 0 <= self.tile_overlap <= self.tile // 2:
             raise InputError(
-                "tile overlap", f"is {self.tile_overlap} for tiles of {self.tile} pixels", f"use 0 to {self.tile // 2}"
+                "tile overlap",
+                f"is {self.tile_overlap} for tiles of {self.tile} pixels",
+                f"use 0 to {self.tile // 2}",
             )
 
 
@@ -111,7 +115,9 @@ def _decode_tiles(decode: DecodeChunk, latents: Tensor, options: DecodeOptions) 
     for top, bottom in _even_spans(height, tile, overlap):
         for left, right in _even_spans(width, tile, overlap):
             pixels = decode(latents[..., top:bottom, left:right]).float().cpu()
-            feather = _feather(bottom - top, overlap).view(-1, 1) * _feather(right - left, overlap).view(1, -1)
+            feather = _feather(bottom - top, overlap).view(-1, 1) * _feather(right - left, overlap).view(
+                1, -1
+            )
             area = (..., slice(top * 8, bottom * 8), slice(left * 8, right * 8))
             total[area] += pixels * feather
             weight[area] += feather

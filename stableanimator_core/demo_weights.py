@@ -80,7 +80,10 @@ def write(folder: Path, seed: int = 0) -> list[Path]:
     save_weights(vae / "diffusion_pytorch_model.safetensors", build_vae(VAE).state_dict())
     save_weights(image_encoder / "model.safetensors", build_image_encoder(IMAGE_ENCODER).state_dict())
 
-    pose_net, face_encoder = PoseNet(UNET["block_out_channels"][0]), FaceEncoder(TOKEN_WIDTH, 512, TOKEN_WIDTH)
+    pose_net, face_encoder = (
+        PoseNet(UNET["block_out_channels"][0]),
+        FaceEncoder(TOKEN_WIDTH, 512, TOKEN_WIDTH),
+    )
     for network in (pose_net, face_encoder):  # both start with zeros at their end, which would hide them
         _randomise_zeros(network)
     networks: Mapping[str, tuple[nn.Module, dict[str, Any] | None]] = {
@@ -91,7 +94,8 @@ def write(folder: Path, seed: int = 0) -> list[Path]:
     }
     for name, (network, config) in networks.items():
         metadata = {"config": json.dumps(config)} if config else {}
-        save_weights(folder / name, network.state_dict(), {"note": "random weights, for trying the plumbing", **metadata})
+        note = {"note": "random weights, for trying the plumbing"}
+        save_weights(folder / name, network.state_dict(), {**note, **metadata})
     return [folder / name for name in FILES]
 
 
@@ -103,7 +107,9 @@ def _randomise_zeros(network: nn.Module) -> None:
 
 def main(arguments: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(prog="python -m stableanimator_core.demo_weights", description=__doc__)
-    parser.add_argument("folder", type=Path, help="where to write, for example ComfyUI/models/stableanimator/random")
+    parser.add_argument(
+        "folder", type=Path, help="where to write, for example ComfyUI/models/stableanimator/random"
+    )
     write(parser.parse_args(arguments).folder)
 
 

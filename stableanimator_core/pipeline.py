@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING, cast
 
 import numpy as np
 import torch
@@ -27,6 +28,10 @@ from .windows import DEFAULT_OVERLAP, DEFAULT_WINDOW_SIZE, anchored_windows, rep
 
 IDENTITY_WIDTH = 512
 """Length of an ArcFace embedding."""
+
+if TYPE_CHECKING:
+    from diffusers import AutoencoderKLTemporalDecoder
+    from transformers import CLIPVisionModelWithProjection
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -84,7 +89,6 @@ class Draws:
         image_noise = cond.draw_noise((1, 3, height, width), generator)
         return cls(image_noise, cond.draw_noise((window_size, 4, height // 8, width // 8), generator))
 
-
     def check(self, height: int, width: int) -> None:
         """Raises InputError if these are draws for another size."""
         expected = [1, 3, height, width], [len(self.latent_noise), 4, height // 8, width // 8]
@@ -112,17 +116,25 @@ class Animator:
     unet: Module
     pose_net: Module
     face_encoder: Module
-    vae: Module
-    image_encoder: Module
+    vae: AutoencoderKLTemporalDecoder
+    image_encoder: CLIPVisionModelWithProjection
 
     @classmethod
     def load(
-        cls, unet: str | Path, pose_net: str | Path, face_encoder: str | Path, svd: str | Path, *, dtype=torch.float32
+        cls,
+        unet: str | Path,
+        pose_net: str | Path,
+        face_encoder: str | Path,
+        svd: str | Path,
+        *,
+        dtype=torch.float32,
     ) -> Animator:
         """Read the networks from their files.
 
         Args:
-            unet, pose_net, face_encoder: .pth or .safetensors.
+            unet: .pth or .safetensors.
+            pose_net: likewise.
+            face_encoder: likewise.
             svd: `svd_xt.safetensors` or SVD's diffusers folder, for the VAE and the CLIP image encoder.
             dtype: dtype of the weights.
 
@@ -160,7 +172,8 @@ class Animator:
             image: the reference photo, uint8 [H W 3] RGB, any size.
             poses: skeleton pictures, uint8 [f H W 3] RGB, drawn as `pose.draw` draws them.
             identity: [512] ArcFace embedding, not normalised; None animates without a face.
-            height, width: of the result, multiples of 64.
+            height: of the result, a multiple of 64.
+            width: likewise.
             seed: of the two random draws, unless `draws` are given.
             options: see `AnimationOptions`.
             draws: the random draws themselves.
@@ -210,20 +223,26 @@ class Animator:
         return cond.Conditioning(
             tokens=tokens,
             image_latents=encode_mode(self.vae, _like(pixels, self.vae)),
-            added_time_ids=cond.added_time_ids(options.fps, options.motion_bucket_id, options.noise_augmentation),
+            added_time_ids=cond.added_time_ids(
+                options.fps, options.motion_bucket_id, options.noise_augmentation
+            ),
         )
 
     def image_embedding(self, image: np.ndarray) -> Tensor:
         """CLIP's projected image embedding as one token, [1 1 d]."""
-        pixels = clip_pixels(image, self.image_encoder.config.image_size)
+        pixels = clip_pixels(image, cast(int, self.image_encoder.config.image_size))
         return self.image_encoder(_like(pixels, self.image_encoder)).image_embeds[:, None]
 
-    def face_tokens(self, identity: np.ndarray | Tensor | None, embedding: Tensor, *, fuse: bool) -> Tensor | None:
+    def face_tokens(
+        self, identity: np.ndarray | Tensor | None, embedding: Tensor, *, fuse: bool
+    ) -> Tensor | None:
         """Face tokens [1 4 d] of an identity [512], or None without one."""
         if identity is None:
             return None
         identity = torch.as_tensor(identity, dtype=torch.float32).reshape(1, -1)
-        return self.face_encoder(_like(identity, self.face_encoder), _like(embedding, self.face_encoder), fuse=fuse)
+        return self.face_encoder(
+            _like(identity, self.face_encoder), _like(embedding, self.face_encoder), fuse=fuse
+        )
 
     def pose_features(self, poses: Tensor, *, chunk: int = 16) -> Tensor:
         """PoseNet over the clip, once: [f 3 H W] -> [f C h w], kept on the CPU."""

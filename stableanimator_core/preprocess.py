@@ -47,10 +47,14 @@ def check_pictures(images: Tensor, what: str) -> Tensor:
     if images.dim() == 3:
         images = images[None]
     if images.dim() != 4 or images.shape[-1] not in (3, 4) or 0 in images.shape:
-        raise InputError(what, f"has the shape {list(images.shape)}", "give pictures as [frames, height, width, 3]")
+        raise InputError(
+            what, f"has the shape {list(images.shape)}", "give pictures as [frames, height, width, 3]"
+        )
     if not torch.isfinite(images).all():
         bad = (~torch.isfinite(images)).flatten(1).any(1).nonzero().flatten().tolist()
-        raise InputError(what, f"has NaN or infinite pixels in frame {bad[0]}", "check the node that made the picture")
+        raise InputError(
+            what, f"has NaN or infinite pixels in frame {bad[0]}", "check the node that made the picture"
+        )
     return images[..., :3].float()
 
 
@@ -98,7 +102,7 @@ def reference_pixels(image: np.ndarray, height: int, width: int) -> Tensor:
 
 
 def pose_pixels(poses: np.ndarray, height: int, width: int) -> Tensor:
-    """Skeleton pictures for PoseNet: uint8 [f H W 3] RGB -> bicubic if need be -> float32 [f 3 height width] in [-1, 1].
+    """Skeleton pictures for PoseNet: uint8 [f H W 3] RGB -> bicubic -> float32 [f 3 height width] in [-1, 1].
 
     Raises:
         InputError: the pictures' aspect is not that of the output, so the skeleton would be stretched.
@@ -130,7 +134,9 @@ def _blur(pixels: Tensor, axis: int, sigma: float, width: int) -> Tensor:
     positions = torch.arange(width, dtype=pixels.dtype) - width // 2
     kernel = torch.exp(-(positions**2) / (2 * sigma**2))
     kernel = kernel / kernel.sum()
-    shape, pad = ((1, width), (width // 2,) * 2 + (0, 0)) if axis == 3 else ((width, 1), (0, 0) + (width // 2,) * 2)
+    shape, pad = (
+        ((1, width), (width // 2,) * 2 + (0, 0)) if axis == 3 else ((width, 1), (0, 0) + (width // 2,) * 2)
+    )
     channels = pixels.shape[1]
     weight = kernel.view(1, 1, *shape).expand(channels, 1, *shape)
     return F.conv2d(F.pad(pixels, pad, mode="reflect"), weight, groups=channels)

@@ -1,7 +1,7 @@
 """Noise levels and the sampler: Karras spacing, EDM v-prediction, Euler steps.
 
-Karras et al. 2022, arXiv:2206.00364 (equation 5 for the spacing, Algorithm 2 without churn for the steps); the constants
-are those of Stable Video Diffusion's scheduler.
+Karras et al. 2022, arXiv:2206.00364 (equation 5 for the spacing, Algorithm 2 without churn for the steps); the
+constants are those of Stable Video Diffusion's scheduler.
 """
 
 from __future__ import annotations

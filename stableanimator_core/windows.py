@@ -30,7 +30,9 @@ def check_windows(num_frames: int, window_size: int, overlap: int) -> None:
     if num_frames <= window_size:
         return
     if window_size < 2:
-        raise InputError("window_size", f"is {window_size}", "set it to 2 frames or more; the model was trained on 16")
+        raise InputError(
+            "window_size", f"is {window_size}", "set it to 2 frames or more; the model was trained on 16"
+        )
     if not 1 <= overlap < window_size:
         raise InputError(
             "overlap",
@@ -90,7 +92,9 @@ def predict_in_windows(
         total.index_add_(0, index, weights)
         for position, prediction in enumerate(predict(window)):
             if position == len(sums):
-                sums.append(torch.zeros_like(prediction[:1]).repeat(num_frames, *[1] * (prediction.dim() - 1)))
+                sums.append(
+                    torch.zeros_like(prediction[:1]).repeat(num_frames, *[1] * (prediction.dim() - 1))
+                )
             weighted = prediction * _along_frames(weights, prediction)
             sums[position].index_add_(0, index.to(prediction.device), weighted)
     return tuple(summed / _along_frames(total, summed) for summed in sums)

@@ -24,7 +24,9 @@ def main(arguments: list[str] | None = None) -> int:
         for row in run_case(folder, name):
             failures += not row.ok
             verdict = "ok" if row.ok else "FAILED"
-            print(f"{name:18} {row.name:44} {row.error:10.3e} <= {row.tolerance:8.1e} {row.unit:10} {verdict}")
+            print(
+                f"{name:18} {row.name:44} {row.error:10.3e} <= {row.tolerance:8.1e} {row.unit:10} {verdict}"
+            )
     print(f"{failures} failed" if failures else "all rows ok")
     return 1 if failures else 0
 

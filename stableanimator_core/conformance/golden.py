@@ -12,12 +12,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
 from safetensors.torch import load_file
 from torch import Tensor, nn
+
+Network = TypeVar("Network", bound=nn.Module)
 
 
 @dataclass(frozen=True)
@@ -50,7 +52,7 @@ class Golden:
         """Another JSON file of the folder, for example a key list."""
         return json.loads((self.folder / file_name).read_text())
 
-    def fill(self, module: nn.Module, overrides: Mapping[str, float] | None = None) -> nn.Module:
+    def fill(self, module: Network, overrides: Mapping[str, float] | None = None) -> Network:
         """Give `module` the recipe's weights in place; see `recipe_tensor`.
 
         Args:
@@ -72,7 +74,9 @@ def open_golden(folder: Path, name: str) -> Golden:
 def recipe_state(state: Mapping[str, Tensor], salt: str) -> dict[str, Tensor]:
     """A state dict of the same keys and shapes, filled by the recipe; integer entries stay as they are."""
     return {
-        key: recipe_tensor(key, tuple(old.shape), salt).to(old.dtype) if old.is_floating_point() else old.clone()
+        key: recipe_tensor(key, tuple(old.shape), salt).to(old.dtype)
+        if old.is_floating_point()
+        else old.clone()
         for key, old in state.items()
     }
 

@@ -23,7 +23,9 @@ def cases_in(folder: Path) -> list[str]:
     names = sorted(path.stem for path in Path(folder).glob("*.json"))
     names = [name for name in names if not any(fnmatch(name, pattern) for pattern in not_cases)]
     if not names:
-        raise InputError(str(folder), "holds no golden files", "name a folder with <case>.json and <case>.safetensors")
+        raise InputError(
+            str(folder), "holds no golden files", "name a folder with <case>.json and <case>.safetensors"
+        )
     return names
 
 
@@ -40,7 +42,7 @@ def run_case(folder: Path, name: str) -> list[Row]:
     try:
         with torch.no_grad():
             rows.extend(function(open_golden(folder, name)))
-    except Exception as error:  # noqa: BLE001  (whatever went wrong, it is a failure of this case alone)
+    except Exception as error:
         logging.exception("%s broke off", name)
         rows.append(_failed(f"broke off: {type(error).__name__}: {error}"))
     return rows or [_failed("nothing was compared")]

@@ -66,10 +66,8 @@ class PersonDetector:
             Per frame float64 [p 4]: left, top, right, bottom in pixels, not clipped to the frame; p may be 0.
         """
         inputs, ratio = letterbox(frames, self.size)
-        if self.batched:
-            raw = self._run(inputs)
-        else:
-            raw = np.concatenate([self._run(item[None]) for item in inputs])
+        calls = [inputs] if self.batched else [item[None] for item in inputs]
+        raw = np.concatenate([self._run(call) for call in calls])
         return [person_boxes(output, self.size, ratio) for output in raw]
 
     def _run(self, inputs: np.ndarray) -> np.ndarray:

@@ -18,7 +18,8 @@ def fit_frames(frames: Sequence[Frame], height: int, width: int, how: str = "con
 
     Args:
         frames: the clip, any size.
-        height, width: of the new picture, pixels.
+        height: of the new picture, pixels.
+        width: likewise.
         how: "contain" shows all of the frame with a margin, "cover" fills the picture and cuts, "stretch" distorts.
 
     Raises:
@@ -36,4 +37,6 @@ def _fitted(frame: Frame, target: Array, how: str) -> Frame:
     scales = target / frame.size
     scale = scales.min() if how == "contain" else scales.max()
     shrink = frame.size * scale / target  # of the frame in the picture, per axis
-    return replace(new, people=tuple(person.moved(lambda p: (p - 0.5) * shrink + 0.5) for person in frame.people))
+    return replace(
+        new, people=tuple(person.moved(lambda p: (p - 0.5) * shrink + 0.5) for person in frame.people)
+    )

@@ -24,7 +24,7 @@ def core_comfy(comfyui: Path) -> ModuleType:
         import comfy.options
 
         comfy.options.enable_args_parsing()
-        import comfy.cli_args  # noqa: F401  (reads sys.argv)
+        import comfy.cli_args
     finally:
         sys.argv = arguments
     import nodes
@@ -68,4 +68,5 @@ def models(pack: SimpleNamespace) -> SimpleNamespace:
     outputs = pack.LoadAnimatorModels.execute(
         "unet.safetensors", "pose_net.safetensors", "face_encoder.safetensors", "SVD/", "default"
     ).args
-    return SimpleNamespace(**dict(zip(("model", "clip_vision", "vae", "pose_net", "face_encoder"), outputs, strict=True)))
+    names = ("model", "clip_vision", "vae", "pose_net", "face_encoder")
+    return SimpleNamespace(**dict(zip(names, outputs, strict=True)))

@@ -27,7 +27,9 @@ def portrait() -> torch.Tensor:
 @pytest.fixture(scope="module")
 def face(pack: SimpleNamespace):
     identity = torch.randn(512, generator=torch.Generator().manual_seed(1))
-    return pack.module("stableanimator_core.face.embed").FaceIdentity(identity, (20.0, 20.0, 60.0, 70.0), None, ())
+    return pack.module("stableanimator_core.face.embed").FaceIdentity(
+        identity, (20.0, 20.0, 60.0, 70.0), None, ()
+    )
 
 
 @pytest.fixture(scope="module")
@@ -78,7 +80,9 @@ def refined(pack, models, clip, recognizer, portrait, face, face_boxes) -> Simpl
 
 def test_hjb_brings_the_faces_nearer_and_reports_it(pack, refined):
     with torch.inference_mode():
-        samples, plot, report, likeness = pack.HJBReport.execute(refined.run, {"samples": refined.samples}).args
+        samples, plot, report, likeness = pack.HJBReport.execute(
+            refined.run, {"samples": refined.samples}
+        ).args
     step = refined.run.refiner.report.steps[-1]
     assert step.losses[-1] < step.losses[0]
     assert step.cosines[0][1] is None  # no face, no cosine
@@ -101,7 +105,9 @@ def test_the_model_patch_gives_the_latents_of_the_sampler(
     assert torch.equal(result[0]["samples"], refined.samples)
 
 
-def test_without_iterations_hjb_changes_nothing(pack, models, clip, recognizer, portrait, face, face_boxes, refined):
+def test_without_iterations_hjb_changes_nothing(
+    pack, models, clip, recognizer, portrait, face, face_boxes, refined
+):
     import comfy.samplers
 
     plain = run_custom(models, clip, comfy.samplers.sampler_object("euler"))
@@ -115,7 +121,13 @@ def test_other_samplers_can_be_refined(pack, models, clip, recognizer, portrait,
 
     for name in ("dpmpp_2m", "ddim", "heun"):
         sampler = pack.HJBSampler.execute(
-            models.vae, recognizer, portrait, face, face_boxes, comfy.samplers.sampler_object(name), **SETTINGS
+            models.vae,
+            recognizer,
+            portrait,
+            face,
+            face_boxes,
+            comfy.samplers.sampler_object(name),
+            **SETTINGS,
         ).args[0]
         assert run_custom(models, clip, sampler).isfinite().all()
 
@@ -139,7 +151,9 @@ def test_nothing_is_left_behind_and_the_vae_is_untouched(
     assert not models.model.model_options.get("sampler_post_cfg_function")
 
 
-def test_cancel_stops_between_iterations(pack, models, clip, recognizer, portrait, face, face_boxes, monkeypatch):
+def test_cancel_stops_between_iterations(
+    pack, models, clip, recognizer, portrait, face, face_boxes, monkeypatch
+):
     import comfy.model_management as mm
 
     sampler, run = hjb_sampler(pack, models, recognizer, portrait, face, face_boxes, iterations=50)

@@ -1,4 +1,4 @@
-"""The official pipeline's goldens through the nodes: KSampler must give the same latents, our decode the same frames."""
+"""The official pipeline's goldens through the nodes: KSampler gives the same latents, our decode the same frames."""
 
 from __future__ import annotations
 
@@ -30,7 +30,9 @@ def loaded(golden: Golden, pack: SimpleNamespace) -> SimpleNamespace:
     """The golden's networks, written to files in the official layouts and read back by the loader node."""
     folder = pack.base / "models" / "stableanimator" / golden.name
     animator, side = animator_of(golden), golden.sidecar
-    save_weights(folder_file(folder, "unet"), animator.unet.state_dict(), {"config": json.dumps(side["unet_config"])})
+    save_weights(
+        folder_file(folder, "unet"), animator.unet.state_dict(), {"config": json.dumps(side["unet_config"])}
+    )
     torch.save(animator.pose_net.state_dict(), folder_file(folder, "pose_net", ".pth"))
     torch.save(animator.face_encoder.state_dict(), folder_file(folder, "face_encoder", ".pth"))
     for name, network in (("vae", animator.vae), ("image_encoder", animator.image_encoder)):
@@ -38,7 +40,9 @@ def loaded(golden: Golden, pack: SimpleNamespace) -> SimpleNamespace:
         save_weights(folder_file(folder / "SVD" / name, file), network.state_dict())
         config = {**CLASS_NAMES[name], **side[f"{name}_config"]}
         (folder / "SVD" / name / "config.json").write_text(json.dumps(config))
-    names = [f"{golden.name}/{name}" for name in ("unet.safetensors", "pose_net.pth", "face_encoder.pth", "SVD/")]
+    names = [
+        f"{golden.name}/{name}" for name in ("unet.safetensors", "pose_net.pth", "face_encoder.pth", "SVD/")
+    ]
     from comfy.cli_args import args
 
     args.fp32_text_enc = True  # core stores image encoders in float16, which alone costs 4e-4 here

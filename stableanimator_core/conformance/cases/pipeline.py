@@ -10,12 +10,12 @@ from PIL import Image
 from torch import Tensor
 
 from ... import conditioning as cond
+from ...decode import DecodeOptions
 from ...guidance import GuidedDenoiser, guidance_per_frame
 from ...models.vae import SCALING_FACTOR, decode_frames
 from ...pipeline import AnimationOptions, Animator
 from ...preprocess import clip_pixels, pose_pixels, reference_pixels
 from ...sigmas import initial_noise_scale, karras_sigmas, sample_euler, timestep_of
-from ...decode import DecodeOptions
 from ...windows import anchored_windows, repeat_noise, triangular_weights
 from ..checks import Row, absolute, case, close, differing_share, exact, relative
 from ..golden import Golden
@@ -45,7 +45,9 @@ def windows(golden: Golden) -> Iterator[Row]:
         sums = torch.zeros(frames)
         for window in ours:
             sums[window] += triangular_weights(size)
-        yield absolute(f"{frames} frames, {size}/{overlap}: sums", sums, torch.tensor(row["weight_sums"]), 1e-6)
+        yield absolute(
+            f"{frames} frames, {size}/{overlap}: sums", sums, torch.tensor(row["weight_sums"]), 1e-6
+        )
     for size, weights in golden.sidecar["weights"].items():
         yield absolute(f"weights of {size}", triangular_weights(int(size)), torch.tensor(weights), 1e-6)
 
@@ -54,7 +56,9 @@ def windows(golden: Golden) -> Iterator[Row]:
 def clip_preprocess(golden: Golden) -> Iterator[Row]:
     for name, expected in golden.tensors.items():
         number = name.split("_")[2]
-        pixels = clip_pixels(np.array(Image.open(golden.folder / f"clip_preprocess_{number}.png").convert("RGB")))
+        pixels = clip_pixels(
+            np.array(Image.open(golden.folder / f"clip_preprocess_{number}.png").convert("RGB"))
+        )
         if name.endswith("stride5"):
             pixels = pixels[..., ::5, ::5]
         elif name.endswith("corner"):
@@ -81,6 +85,7 @@ def pipeline(golden: Golden) -> Iterator[Row]:
     embedding = animator.image_embedding(image)
     yield relative("image_embedding", embedding[0], golden["image_embedding"], 5e-5)
     face_tokens = animator.face_tokens(golden["id_embedding"], embedding, fuse=True)
+    assert face_tokens is not None
     yield relative("face_tokens", face_tokens, golden["face_tokens"], 5e-5)
     both = animator.condition(image, golden["id_embedding"], golden["image_noise"], options).both_halves()
     yield relative("image_latents", both.image_latents, golden["image_latents"], 5e-5)
@@ -89,7 +94,9 @@ def pipeline(golden: Golden) -> Iterator[Row]:
     yield from _sampling(golden, animator, both, options)
 
 
-def _sampling(golden: Golden, animator: Animator, both: cond.Conditioning, options: AnimationOptions) -> Iterator[Row]:
+def _sampling(
+    golden: Golden, animator: Animator, both: cond.Conditioning, options: AnimationOptions
+) -> Iterator[Row]:
     run = golden.sidecar["run"]
     poses = golden["pose_images"].numpy()
     denoiser = GuidedDenoiser(
@@ -101,7 +108,9 @@ def _sampling(golden: Golden, animator: Animator, both: cond.Conditioning, optio
     )
     first = denoiser.windows[0]
     yield exact("window_indices", torch.tensor(denoiser.windows), golden["window_indices"])
-    yield relative("pose_latents_window0", denoiser.pose_features[first], golden["pose_latents_window0"], 5e-5)
+    yield relative(
+        "pose_latents_window0", denoiser.pose_features[first], golden["pose_latents_window0"], 5e-5
+    )
     yield absolute("guidance_scale", denoiser.guidance, golden["guidance_scale"], 1e-6)
 
     levels = karras_sigmas(options.num_steps)
@@ -179,13 +188,20 @@ def animator_of(golden: Golden) -> Animator:
     for path, value in side.get("overrides_after_recipe", {}).items():
         network, _, key = path.partition(".")
         overrides.setdefault(network, {})[key] = value
-    networks = {
-        "unet": build_unet(side["unet_config"]),
-        "pose_net": PoseNet(side["pose_net_config"]["noise_latent_channels"]),
-        "face_encoder": FaceEncoder(
-            face["cross_attention_dim"], face["id_embeddings_dim"], face["clip_embeddings_dim"], face["num_tokens"]
+    face_encoder = FaceEncoder(
+        face["cross_attention_dim"],
+        face["id_embeddings_dim"],
+        face["clip_embeddings_dim"],
+        face["num_tokens"],
+    )
+    return Animator(
+        unet=golden.fill(build_unet(side["unet_config"]), overrides.get("unet")),
+        pose_net=golden.fill(
+            PoseNet(side["pose_net_config"]["noise_latent_channels"]), overrides.get("pose_net")
         ),
-        "vae": build_vae(side["vae_config"]),
-        "image_encoder": build_image_encoder(side["image_encoder_config"]),
-    }
-    return Animator(**{name: golden.fill(network, overrides.get(name)) for name, network in networks.items()})
+        face_encoder=golden.fill(face_encoder, overrides.get("face_encoder")),
+        vae=golden.fill(build_vae(side["vae_config"]), overrides.get("vae")),
+        image_encoder=golden.fill(
+            build_image_encoder(side["image_encoder_config"]), overrides.get("image_encoder")
+        ),
+    )
