@@ -138,7 +138,8 @@ def test_the_example_is_eight_lines_and_runs(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     small = re.sub(r"\b512\b", "64", code).replace("[:16]", "[:2]")
     exec(compile(small, "README.md", "exec"), {})  # noqa: S102  (it is our own README)
-    assert Image.open(tmp_path / "frames.png").size == (2 * 64, 64)
+    made = Image.open(tmp_path / "animation.gif")
+    assert made.size == (64, 64) and made.n_frames == 2
 
 
 def test_the_changelog_has_this_version():
