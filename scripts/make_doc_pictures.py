@@ -72,14 +72,12 @@ def strip(panels: list[tuple[Picture, str, tuple[int, int, int]]], side: int = P
     return np.asarray(canvas)
 
 
-def boxed(
-    picture: Picture, corners: tuple[float, ...], colour: tuple[int, int, int] = (0, 220, 90)
-) -> Picture:
+def boxed(picture: Picture, corners: tuple[float, ...]) -> Picture:
     import numpy as np
     from PIL import Image, ImageDraw
 
     image = Image.fromarray(picture)
-    ImageDraw.Draw(image).rectangle(list(corners), outline=colour, width=3)
+    ImageDraw.Draw(image).rectangle(list(corners), outline=(0, 220, 90), width=3)
     return np.asarray(image)
 
 
@@ -127,9 +125,8 @@ def fit() -> Picture:
 def colours() -> Picture:
     """Right and swapped colours of a skeleton."""
     right = drawn(motion(JUMPING)[24:25])[0]
-    return strip(
-        [(right, "good: right arm orange", GOOD), (right[..., ::-1].copy(), "bad: red and blue swapped", BAD)]
-    )
+    swapped = right[..., ::-1].copy()
+    return strip([(right, "good: right arm orange", GOOD), (swapped, "bad: red and blue swapped", BAD)])
 
 
 def stretched() -> Picture:
@@ -142,12 +139,8 @@ def stretched() -> Picture:
         pixels = reference_pixels(portrait(), height, width)[0].permute(1, 2, 0)
         return ((pixels + 1) * 127.5).round().clamp(0, 255).numpy().astype(np.uint8)
 
-    return strip(
-        [
-            (seen(512, 512), "good: square photo, 512 x 512", GOOD),
-            (seen(1024, 576), "bad: 576 x 1024", BAD),
-        ]
-    )
+    good, bad = seen(512, 512), seen(1024, 576)
+    return strip([(good, "good: square photo, 512 x 512", GOOD), (bad, "bad: 576 x 1024", BAD)])
 
 
 def align_bad() -> Picture:
@@ -291,14 +284,15 @@ PICTURES: dict[str, Callable[[], Picture]] = {
 
 def main() -> int:
     environment = env.find()
-    if "--here" not in sys.argv and Path(sys.prefix).resolve() != environment.venv.resolve():
+    if Path(sys.prefix).resolve() != environment.venv.resolve():
         environment.ensure()
         os.execv(environment.python, [str(environment.python), *sys.argv])
-    sys.path.append(str(REPOSITORY / "build" / "importable"))
+    from test import importable_core
+
+    sys.path.append(str(importable_core()))
     from PIL import Image
 
-    names = [name for name in sys.argv[1:] if name != "--here"] or list(PICTURES)
-    for name in names:
+    for name in sys.argv[1:] or PICTURES:
         path = TARGET / f"{name}.jpg"
         Image.fromarray(PICTURES[name]()).save(path, quality=82, optimize=True)
         print(f"{path.relative_to(REPOSITORY)}: {path.stat().st_size / 1000:.0f} kB")
