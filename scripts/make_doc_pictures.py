@@ -103,10 +103,8 @@ def photo() -> Picture:
 def skeleton() -> Picture:
     """What Pose Draw makes."""
     frames = motion(JUMPING)
-    return strip(
-        [(drawn(frames[n : n + 1])[0], f"frame {n}", PLAIN) for n in (0, 12, 24, 36)],
-        side=240,
-    )
+    shown = [(drawn(frames[n : n + 1])[0], f"frame {n}", PLAIN) for n in (0, 12, 24, 36)]
+    return strip(shown, side=240)
 
 
 def fit() -> Picture:
