@@ -1,4 +1,4 @@
-"""One denoising prediction: guidance per frame, pose for the conditional half only, cancel between windows."""
+"""One denoising prediction: guidance per frame, pose for one half only, cancel between windows."""
 
 from types import SimpleNamespace
 

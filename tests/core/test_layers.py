@@ -22,6 +22,7 @@ COMFYUI = {
     "nodes",
     "server",
 }
+HEAVY = {"diffusers", "transformers", "insightface", "onnxruntime", "cv2", "scipy"}
 FILES = sorted(CORE.rglob("*.py"))
 
 
@@ -74,7 +75,7 @@ def test_the_facade_can_be_imported_where_comfyui_is_not_and_brings_nothing_heav
         "import sys\n"
         f"for name in {sorted(COMFYUI)!r}: sys.modules[name] = None\n"
         "import stableanimator_core, stableanimator_core.pipeline, stableanimator_core.decode\n"
-        "heavy = {'diffusers', 'transformers', 'insightface', 'onnxruntime', 'cv2', 'scipy'} & set(sys.modules)\n"
+        f"heavy = {HEAVY!r} & set(sys.modules)\n"
         "assert not heavy, heavy\n"
     )
     answer = subprocess.run(

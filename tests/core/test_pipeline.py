@@ -1,4 +1,4 @@
-"""The façade: official clips in plain Python, bad input refused before a network runs, cancel, repeatability."""
+"""The façade: official clips in plain Python, bad input refused before a network runs, cancel, repeats."""
 
 from dataclasses import replace
 from pathlib import Path
