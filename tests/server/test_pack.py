@@ -39,7 +39,7 @@ DOC_LINK = re.compile(r"""\]\(([^)\s]+)|src=["']([^"']+)""")
 
 
 def test_the_server_loads_the_pack_without_a_complaint(comfy):
-    log = comfy.log()
+    log = comfy.log().split("got prompt")[0]  # other tests provoke errors later
     assert "IMPORT FAILED" not in log
     assert "Traceback" not in log
     assert "stableanimator" in log
