@@ -78,6 +78,15 @@ class FaceEmbed(AnimatorNode):
                         "official code does silently.",
                     )
                 ),
+                advanced(
+                    io.String.Input(
+                        "face_box",
+                        default="",
+                        optional=True,
+                        tooltip="The face as numbers instead of a mask: left, top, right, bottom in pixels of the "
+                        "photo. Empty: the mask or the detector.",
+                    )
+                ),
                 io.Mask.Input(
                     "face_mask",
                     optional=True,
@@ -103,19 +112,20 @@ class FaceEmbed(AnimatorNode):
         channels: str,
         no_face: str,
         face_mask: torch.Tensor | None = None,
+        face_box: str = "",
     ) -> io.NodeOutput:
-        from ..stableanimator_core.face.embed import corners_of_mask, embed_face
+        from ..stableanimator_core.face.embed import embed_face
 
         _check_choices(choice, channels, no_face)
         photos = to_uint8(check_pictures(image, "image"))
-        mask = _painted(face_mask, photos)
+        corners = _typed(face_box) or _corners(_painted(face_mask, photos))
         face = embed_face(
             list(photos),
             _open_recogniser(recognizer),
-            _open_detector(detector, needed=mask is None),
+            _open_detector(detector, needed=corners is None),
             channels=CHANNELS[channels],
             choice=index if choice == "index" else choice,
-            corners=None if mask is None else corners_of_mask(mask),
+            corners=corners,
             no_face=no_face,
         )
         for warning in face.warnings:
@@ -152,6 +162,23 @@ def _open_recogniser(name: str):
     if path.suffix.lower() == ".onnx":
         return OnnxRecogniser(path)
     return TorchRecogniser(ManagedNetwork(load.load_face_recognizer(path, dtype=torch.float32)))
+
+
+def _typed(text: str) -> tuple[float, float, float, float] | None:
+    """Four numbers from `face_box`; None if it is empty."""
+    if not text.strip():
+        return None
+    try:
+        left, top, right, bottom = (float(number) for number in text.replace(",", " ").split())
+    except ValueError as error:
+        raise InputError("face_box", f"is '{text}'", "give four numbers: left, top, right, bottom") from error
+    return left, top, right, bottom
+
+
+def _corners(mask: np.ndarray | None) -> tuple[float, float, float, float] | None:
+    from ..stableanimator_core.face.embed import corners_of_mask
+
+    return None if mask is None else corners_of_mask(mask)
 
 
 def _painted(mask: torch.Tensor | None, photos: np.ndarray) -> np.ndarray | None:

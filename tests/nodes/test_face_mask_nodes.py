@@ -242,3 +242,20 @@ def test_a_missing_detector_is_named_with_every_place_searched(pack):
 def test_a_recogniser_in_torch_serves_as_well(pack):
     face, _ = embed(pack, bright_cell(5, 10), recognizer="face_recognizer.safetensors")
     assert face.identity.shape == (512,) and torch.isfinite(face.identity).all()
+
+
+def test_a_box_in_numbers_says_the_same_as_a_painted_mask(pack):
+    photo = bright_cell(5, 10)
+    mask = torch.zeros(1, 640, 640)
+    mask[:, 150:260, 300:420] = 1
+    painted = embed(pack, photo, face_mask=mask)[0]
+    typed = embed(pack, photo, face_box="300, 150, 420, 260")[0]
+    assert typed.corners == painted.corners
+    assert torch.equal(typed.identity, painted.identity)
+
+
+@pytest.mark.parametrize("text", ["1, 2, 3", "left, top, right, bottom", "900, 900, 950, 950"])
+def test_a_box_that_is_none_is_refused(pack, text):
+    error = pack.module("stableanimator_core.errors").InputError
+    with pytest.raises(error, match="box"):
+        embed(pack, bright_cell(5, 10), face_box=text)
