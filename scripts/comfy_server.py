@@ -11,12 +11,17 @@ import os
 import shutil
 import socket
 import subprocess
+import tempfile
 import time
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import requests
 from comfy_client import ComfyClient
+
+if TYPE_CHECKING:
+    import env
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 PACK = "stableanimator"
@@ -184,3 +189,19 @@ def server_environment() -> dict[str, str]:
     hidden = ("PYTHONPATH", "PYTHONHOME", "PYTHONDONTWRITEBYTECODE")
     kept = {name: value for name, value in os.environ.items() if name not in hidden}
     return {**kept, "HF_HUB_OFFLINE": "1", "TRANSFORMERS_OFFLINE": "1", "PYTHONUTF8": "1"}
+
+
+def ask_for_nodes(environment: env.Environment) -> dict[str, Any]:
+    """/object_info of a server that has this checkout's pack, started for the question."""
+    with tempfile.TemporaryDirectory() as folder:
+        base = make_base(Path(folder))
+        install_pack(base / "custom_nodes")
+        with ComfyServer(environment.python, environment.comfyui, base) as server:
+            return server.client.object_info()
+
+
+def own_nodes(object_info: dict[str, Any]) -> dict[str, Any]:
+    """The part that tells of this pack."""
+    return {
+        node: info for node, info in object_info.items() if info["python_module"].startswith("custom_nodes.")
+    }

@@ -11,7 +11,6 @@ from __future__ import annotations
 import json
 import os
 import sys
-import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -73,16 +72,9 @@ def main() -> int:
     if Path(sys.prefix).resolve() != environment.venv.resolve():
         environment.ensure()
         os.execv(environment.python, [str(environment.python), *sys.argv])
-    from comfy_server import ComfyServer, install_pack, make_base
+    from comfy_server import ask_for_nodes, own_nodes
 
-    with tempfile.TemporaryDirectory() as folder:
-        base = make_base(Path(folder))
-        install_pack(base / "custom_nodes")
-        with ComfyServer(environment.python, environment.comfyui, base) as server:
-            everything = server.client.object_info()
-    ours = {
-        node: info for node, info in everything.items() if info["python_module"].startswith("custom_nodes.")
-    }
+    ours = own_nodes(ask_for_nodes(environment))
     TARGET.parent.mkdir(parents=True, exist_ok=True)
     TARGET.write_text(locale_file(ours), encoding="utf-8")
     print(f"{TARGET.relative_to(REPOSITORY)}: {len(ours)} nodes")

@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
-"""Write workflows/*.json from the descriptions in `workflow_graphs*.py` and a running server's /object_info.
+"""Write workflows/*.json from the descriptions in `workflow_graphs*.py` and a server's /object_info.
 
-    python scripts/make_workflows.py object_info.json
+    python3 scripts/make_workflows.py
 
 Saved workflows hold widget values by position; this keeps them right when a node gains an input.
 """
@@ -9,12 +9,14 @@ Saved workflows hold widget values by position; this keeps them right when a nod
 from __future__ import annotations
 
 import json
+import os
 import sys
 import uuid
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import env
 from workflow_api import SEEDS, UPLOADS, WIDGET_TYPES, inputs_in_order
 
 FOLDER = Path(__file__).resolve().parent.parent / "workflows"
@@ -147,7 +149,7 @@ def _optional(name: str, info: dict[str, Any]) -> dict[str, int]:
 
 def _widget(name: str, kind: Any, options: dict[str, Any], values: dict[str, Any]) -> list[Any]:
     """The saved values of one widget: seeds and uploads take two."""
-    choices = kind if isinstance(kind, list) else options.get("options") or [""]
+    choices = (kind if isinstance(kind, list) else options.get("options")) or [""]  # empty: no files yet
     fallback = (
         choices[0]
         if isinstance(kind, list) or kind == "COMBO"
@@ -182,16 +184,22 @@ def _input_slot(saved: dict[str, Any], name: str, node: Node, object_info: dict[
     return len(saved["inputs"]) - 1
 
 
-def main() -> None:
+def main() -> int:
+    environment = env.find()
+    if Path(sys.prefix).resolve() != environment.venv.resolve():
+        environment.ensure()
+        os.execv(environment.python, [str(environment.python), *sys.argv])
     import workflow_graphs
     import workflow_graphs_hjb
     import workflow_graphs_video
+    from comfy_server import ask_for_nodes
 
-    object_info = json.loads(Path(sys.argv[1]).read_text())
+    object_info = ask_for_nodes(environment)
     for graph in [*workflow_graphs.GRAPHS, *workflow_graphs_video.GRAPHS, *workflow_graphs_hjb.GRAPHS]:
         workflow = to_workflow(graph, object_info)
         (FOLDER / f"{graph.name}.json").write_text(json.dumps(workflow, indent=1) + "\n")
+    return 0
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import os
 import sys
-import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -102,16 +101,9 @@ def main() -> int:
     if Path(sys.prefix).resolve() != environment.venv.resolve():
         environment.ensure()
         os.execv(environment.python, [str(environment.python), *sys.argv])
-    from comfy_server import ComfyServer, install_pack, make_base
+    from comfy_server import ask_for_nodes, own_nodes
 
-    with tempfile.TemporaryDirectory() as folder:
-        base = make_base(Path(folder))
-        install_pack(base / "custom_nodes")
-        with ComfyServer(environment.python, environment.comfyui, base) as server:
-            everything = server.client.object_info()
-    ours = {
-        node: info for node, info in everything.items() if info["python_module"].startswith("custom_nodes.")
-    }
+    ours = own_nodes(ask_for_nodes(environment))
     README.write_text(filled(README.read_text(encoding="utf-8"), ours), encoding="utf-8")
     print(f"{README.relative_to(REPOSITORY)}: {len(ours)} nodes")
     return 0
