@@ -67,6 +67,7 @@ class HJBRun:
             decoder_of(vae), recogniser.module, identity, face_boxes, options, on_iteration=self._on_iteration
         )
         self._node = node
+        self._budget_is_what_is_free = options.budget_gib is None
         self._said = 0.0
 
     def sampling(
@@ -95,9 +96,10 @@ class HJBRun:
         device = guider.model_patcher.load_device
         if mm.is_device_cpu(device):
             return
-        keep = [loaded for loaded in mm.current_loaded_models if loaded.model is guider.model_patcher]
+        unet = guider.model_patcher.model
+        keep = [loaded for loaded in mm.current_loaded_models if getattr(loaded.model, "model", None) is unet]
         mm.free_memory(1e30, device, keep_loaded=keep)
-        if self.refiner.options.budget_gib is None:
+        if self._budget_is_what_is_free:
             free = mm.get_free_memory(device) / 2**30
             self.refiner.options = replace(self.refiner.options, budget_gib=max(0.9 * free, 1.0))
 

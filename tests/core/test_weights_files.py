@@ -186,7 +186,8 @@ def test_a_map_of_a_big_file_takes_no_memory_until_touched(tmp_path):
 
 
 def resident_bytes():
-    psutil = pytest.importorskip("psutil")
+    import psutil
+
     return psutil.Process().memory_info().rss
 
 

@@ -149,7 +149,8 @@ def test_a_network_loaded_in_inference_mode_lets_gradients_through(pose_net_file
 
 
 def test_loading_holds_the_numbers_once(tmp_path):
-    psutil = pytest.importorskip("psutil")
+    import psutil
+
     network = nn.Linear(8192, 8192, bias=False, device="meta")
     save_weights(tmp_path / "a.safetensors", {"weight": torch.zeros(8192, 8192)})
     process = psutil.Process(os.getpid())

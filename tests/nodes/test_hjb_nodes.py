@@ -184,3 +184,22 @@ def test_face_boxes_of_another_clip_are_refused(pack, models, clip, recognizer, 
     error = pack.module("stableanimator_core.errors").InputError
     with pytest.raises(error, match="2"):
         run_custom(models, clip, sampler)
+
+
+def test_on_a_card_all_but_the_unet_makes_room_and_the_budget_is_what_is_free_now(
+    pack, models, recognizer, portrait, face, face_boxes, monkeypatch
+):
+    import comfy.model_management as mm
+
+    _, run = hjb_sampler(pack, models, recognizer, portrait, face, face_boxes)
+    unet = SimpleNamespace(model=models.model.clone())
+    vae = SimpleNamespace(model=models.vae.patcher)
+    kept, free = [], iter([10 * 2**30, 20 * 2**30])
+    monkeypatch.setattr(mm, "is_device_cpu", lambda device: False)
+    monkeypatch.setattr(mm, "current_loaded_models", [vae, unet])
+    monkeypatch.setattr(mm, "free_memory", lambda size, device, keep_loaded: kept.append(keep_loaded))
+    monkeypatch.setattr(mm, "get_free_memory", lambda device: next(free))
+    for budget in (9.0, 18.0):
+        run._make_room(SimpleNamespace(model_patcher=models.model))
+        assert run.refiner.options.budget_gib == pytest.approx(budget)
+    assert kept == [[unet], [unet]]
