@@ -96,8 +96,8 @@ def _forward_for(module: nn.Module) -> Callable[..., Any] | None:
     return None
 
 
-def run(parent: Any, module: nn.Module, *arguments: Any) -> Any:
-    """Call a block; where gradients are wanted and the user enabled it on the parent, with checkpointing."""
+def run(parent: Any, module: Callable[..., Any], *arguments: Any) -> Any:
+    """Call a block, a module or a function, with checkpointing where gradients are wanted and the parent has it on."""
     if torch.is_grad_enabled() and getattr(parent, "gradient_checkpointing", False):
         return parent._gradient_checkpointing_func(module, *arguments)
     return module(*arguments)
@@ -105,7 +105,7 @@ def run(parent: Any, module: nn.Module, *arguments: Any) -> Any:
 
 def residual_block(self: Any, x: Tensor, cond: Conditions) -> Tensor:
     """Spatial, then temporal residual block, blended; [bf c h w] to [bf c' h w]."""
-    x = _spatial_residual(self.spatial_res_block, x, cond)
+    x = spatial_residual(self.spatial_res_block, x, cond.emb, cond.num_frames)
     if cond.image_only:
         return x
     change = _temporal_change(self.temporal_res_block, x, cond)
@@ -113,21 +113,27 @@ def residual_block(self: Any, x: Tensor, cond: Conditions) -> Tensor:
     return torch.addcmul(x, change, temporal_share(self.time_mixer, x))
 
 
-def _spatial_residual(block: Any, x: Tensor, cond: Conditions) -> Tensor:
-    emb = block.time_emb_proj(cond.emb).repeat_interleave(cond.num_frames, dim=0)[
-        :, :, None, None
-    ]  # [bf c 1 1]
-    h = block.conv1(_silu(block.norm1(x)))
-    h = block.conv2(_silu(block.norm2(_add(h, emb))))
-    return _add(h, x if block.conv_shortcut is None else block.conv_shortcut(x))
+def spatial_residual(block: Any, x: Tensor, emb: Tensor, num_frames: int) -> Tensor:
+    """Residual block of pictures, [bf c h w] to [bf c' h w].
+
+    Args:
+        block: diffusers' ResnetBlock2D.
+        x: the pictures.
+        emb: SiLU of the time embedding, [b 4c].
+        num_frames: pictures per row of `emb`.
+    """
+    emb = block.time_emb_proj(emb).repeat_interleave(num_frames, dim=0)[:, :, None, None]  # [bf c 1 1]
+    h = block.conv1(silu(block.norm1(x)))
+    h = block.conv2(silu(block.norm2(add_to(h, emb))))
+    return add_to(h, x if block.conv_shortcut is None else block.conv_shortcut(x))
 
 
 def _temporal_change(block: Any, x: Tensor, cond: Conditions) -> Tensor:
     """What the temporal block adds to x, [bf c h w]; its convolutions run over frames."""
     emb = block.time_emb_proj(cond.emb)[:, :, None, None, None]  # [b c 1 1 1]
     video = x.unflatten(0, (-1, cond.num_frames)).transpose(1, 2)  # [b c f h w], a view
-    h = block.conv1(_silu(block.norm1(video)))
-    h = block.conv2(_silu(block.norm2(_add(h, emb))))
+    h = block.conv1(silu(block.norm1(video)))
+    h = block.conv2(silu(block.norm2(add_to(h, emb))))
     return h.transpose(1, 2).flatten(0, 1)
 
 
@@ -142,7 +148,7 @@ def transformer(self: Any, x: Tensor, cond: Conditions) -> Tensor:
         if frame_emb is not None:
             h = run(self, temporal, h, frame_emb, temporal_share(self.time_mixer, h), cond)
     h = self.proj_out(h).flatten(0, 1).unflatten(1, (height, width))  # [bf h w c]
-    return _add(h.permute(0, 3, 1, 2), x)
+    return add_to(h.permute(0, 3, 1, 2), x)
 
 
 def _frame_embedding(module: Any, like: Tensor) -> Tensor:
@@ -154,11 +160,11 @@ def _frame_embedding(module: Any, like: Tensor) -> Tensor:
 def spatial_transformer_block(self: Any, x: Tensor, cond: Conditions) -> Tensor:
     """Self-attention within frames, ID adapter, feed-forward; [b f s c]."""
     attended = spatial_self_attention(self.attn1, self.norm1(x).flatten(0, 1), cond.kernel)
-    x = _add(attended.view_as(x), x)
+    x = add_to(attended.view_as(x), x)
     x = add_spatial_cross_attention(self.attn2, self.norm2, x, cond.tokens, cond.adapter)
     rows = x.flatten(0, 2)
-    pieces = [_add_feed_forward(piece, self.norm3, self.ff) for piece in rows.split(piece_length(rows, 0))]
-    return _joined(pieces, 0).view_as(x)
+    pieces = [add_feed_forward(piece, self.norm3, self.ff) for piece in rows.split(piece_length(rows, 0))]
+    return joined(pieces, 0).view_as(x)
 
 
 def temporal_transformer_block(
@@ -172,21 +178,21 @@ def temporal_transformer_block(
         torch.lerp(piece, _temporal_layers(self, piece + frame_emb, cond), share)
         for piece in x.split(piece_length(x, 2), dim=2)
     ]
-    return _joined(pieces, 2)
+    return joined(pieces, 2)
 
 
 def _temporal_layers(block: Any, x: Tensor, cond: Conditions) -> Tensor:
-    x = _add_feed_forward(x, block.norm_in, block.ff_in)
-    x = _add(temporal_self_attention(block.attn1, block.norm1(x), cond.kernel), x)
+    x = add_feed_forward(x, block.norm_in, block.ff_in)
+    x = add_to(temporal_self_attention(block.attn1, block.norm1(x), cond.kernel), x)
     x = x + temporal_cross_attention(block.attn2, lambda: block.norm2(x), cond.tokens, cond.kernel)
-    return _add_feed_forward(x, block.norm3, block.ff)
+    return add_feed_forward(x, block.norm3, block.ff)
 
 
-def _add_feed_forward(x: Tensor, norm: Any, ff: Any) -> Tensor:
+def add_feed_forward(x: Tensor, norm: Any, ff: Any) -> Tensor:
     """x + GEGLU feed-forward of norm(x), over the last axis."""
     value, gate = ff.net[0].proj(norm(x)).chunk(2, dim=-1)
     hidden = value * F.gelu(gate) if torch.is_grad_enabled() else F.gelu(gate).mul_(value)
-    return _add(ff.net[2](hidden), x)
+    return add_to(ff.net[2](hidden), x)
 
 
 PIECE_BYTES = {"cpu": 4 << 20}
@@ -202,7 +208,8 @@ def piece_length(x: Tensor, axis: int) -> int:
     return max(1, PIECE_BYTES.get(x.device.type, OTHER_PIECE_BYTES) // step)
 
 
-def _joined(pieces: list[Tensor], axis: int) -> Tensor:
+def joined(pieces: list[Tensor], axis: int) -> Tensor:
+    """What was taken in pieces, in one."""
     return pieces[0] if len(pieces) == 1 else torch.cat(pieces, dim=axis)
 
 
@@ -211,10 +218,11 @@ def temporal_share(mixer: Any, like: Tensor) -> Tensor:
     return torch.sigmoid(-mixer.mix_factor.to(device=like.device, dtype=torch.float32)).to(like.dtype)
 
 
-def _add(fresh: Tensor, other: Tensor) -> Tensor:
+def add_to(fresh: Tensor, other: Tensor) -> Tensor:
     """Sum; written over `fresh`, a tensor nobody else holds, where no gradient needs it."""
     return fresh + other if torch.is_grad_enabled() else fresh.add_(other)
 
 
-def _silu(fresh: Tensor) -> Tensor:
+def silu(fresh: Tensor) -> Tensor:
+    """SiLU; written over `fresh` as `add_to` does."""
     return F.silu(fresh, inplace=not torch.is_grad_enabled())

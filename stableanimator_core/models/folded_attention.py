@@ -18,10 +18,14 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from .id_adapter import FACE_TOKENS, AdapterOptions, alignment_gain, id_attention
-
-AttentionKernel = Callable[[Tensor, Tensor, Tensor], Tensor]
-"""Query, key, value, each [b k n d], to their softmax attention [b k n d]."""
+from .id_adapter import (
+    FACE_TOKENS,
+    AdapterOptions,
+    AttentionKernel,
+    alignment_gain,
+    attend,
+    id_attention,
+)
 
 FOLD_QUERY_FROM = 2
 """The query projection is folded where there are at least this many times more pixels than channels."""
@@ -31,11 +35,7 @@ SMALLEST_SCALE = 1e-6
 
 def spatial_self_attention(attn: Any, x: Tensor, kernel: AttentionKernel) -> Tensor:
     """Pixels [bf s c] ask the pixels of their own frame; returns the layer's output [bf s c]."""
-    query, key, value = (
-        project(x).unflatten(-1, (attn.heads, -1)).transpose(1, 2)
-        for project in (attn.to_q, attn.to_k, attn.to_v)
-    )
-    return attn.to_out[0](kernel(query, key, value).transpose(1, 2).flatten(2))
+    return attn.to_out[0](attend(attn.to_q(x), attn.to_k(x), attn.to_v(x), attn.heads, kernel))
 
 
 def temporal_self_attention(attn: Any, x: Tensor, kernel: AttentionKernel) -> Tensor:
@@ -63,26 +63,29 @@ def _small_attention(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
 def temporal_cross_attention(
     attn: Any, normed: Callable[[], Tensor], tokens: Tensor, kernel: AttentionKernel
 ) -> Tensor:
-    """What frames and pixels [b f s c] get from the image tokens: face tokens are left out.
+    """`cross_attention` to the image tokens of [b n d]: the face tokens, which are last, are left out."""
+    return cross_attention(attn, normed, tokens[:, :-FACE_TOKENS], kernel)
+
+
+def cross_attention(
+    attn: Any, normed: Callable[[], Tensor], tokens: Tensor, kernel: AttentionKernel
+) -> Tensor:
+    """What frames and pixels [b f s c] get from tokens.
 
     Args:
         attn: the attention layer.
-        normed: gives the normalised queries' input [b f s c]; not called for one image token.
-        tokens: [b n d], face tokens last.
+        normed: gives the normalised queries' input [b f s c]; not called for one token.
+        tokens: [b n d].
         kernel: the softmax attention.
 
     Returns:
-        The layer's output, [b 1 1 c] for one image token, else [b f s c].
+        The layer's output, [b 1 1 c] for one token, else [b f s c].
     """
-    image_tokens = tokens[:, :-FACE_TOKENS]
-    if image_tokens.shape[1] == 1:
-        return attn.to_out[0](attn.to_v(image_tokens))[:, None]
+    if tokens.shape[1] == 1:
+        return attn.to_out[0](attn.to_v(tokens))[:, None]
     x = normed()
-    query, key, value = (
-        y.unflatten(-1, (attn.heads, -1)).transpose(1, 2)
-        for y in (attn.to_q(x.flatten(1, 2)), attn.to_k(image_tokens), attn.to_v(image_tokens))
-    )
-    mixed = kernel(query, key, value).transpose(1, 2).flatten(2)  # [b fs c]
+    query = attn.to_q(x.flatten(1, 2))
+    mixed = attend(query, attn.to_k(tokens), attn.to_v(tokens), attn.heads, kernel)  # [b fs c]
     return attn.to_out[0](mixed).unflatten(1, x.shape[1:3])
 
 

@@ -10,6 +10,7 @@ Axes: b batch, f frames, s h*w pixels, c channels, n tokens, d token width.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -23,6 +24,9 @@ STD_GUARD = 1e-5
 """Added to the face branch's deviation, and to that one only."""
 
 Alignment = Literal["full", "mean", "none"]
+
+AttentionKernel = Callable[[Tensor, Tensor, Tensor], Tensor]
+"""Query, key, value, each [b k n d], to their softmax attention [b k n d]."""
 
 
 @dataclass(frozen=True)
@@ -112,10 +116,13 @@ def id_attention(attn: Any, hidden_states: Tensor, tokens: Tensor, options: Adap
     return attn.to_out[0](mixed)
 
 
-def attend(query: Tensor, key: Tensor, value: Tensor, heads: int) -> Tensor:
-    """Softmax attention of [b s c] over [b n c], c split into `heads`."""
+def attend(
+    query: Tensor, key: Tensor, value: Tensor, heads: int, kernel: AttentionKernel | None = None
+) -> Tensor:
+    """Softmax attention of [b s c] over [b n c], c split into `heads`; by torch, or by another kernel."""
     query, key, value = (x.unflatten(-1, (heads, -1)).transpose(1, 2) for x in (query, key, value))
-    return F.scaled_dot_product_attention(query, key, value).transpose(1, 2).flatten(2)
+    kernel = kernel or F.scaled_dot_product_attention
+    return kernel(query, key, value).transpose(1, 2).flatten(2)
 
 
 def _needed(tokens: Tensor | None) -> Tensor:

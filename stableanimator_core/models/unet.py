@@ -18,8 +18,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from .fast_blocks import Conditions, is_fast, make_fast, make_plain, run
-from .folded_attention import AttentionKernel
-from .id_adapter import FACE_TOKENS, AdapterOptions, IDAdapter, ImageTokensOnly
+from .id_adapter import FACE_TOKENS, AdapterOptions, AttentionKernel, IDAdapter, ImageTokensOnly
 
 if TYPE_CHECKING:
     from diffusers import UNetSpatioTemporalConditionModel  # pyright: ignore[reportPrivateImportUsage]
@@ -44,7 +43,7 @@ def config_from(
     Raises:
         KeyError: the state dict is no spatio-temporal U-Net's.
     """
-    levels = _count(state, "down_blocks.")
+    levels = count_parts(state, "down_blocks.")
     widths = [
         state[f"down_blocks.{i}.resnets.0.spatial_res_block.conv1.weight"].shape[0] for i in range(levels)
     ]
@@ -62,9 +61,9 @@ def config_from(
         "block_out_channels": tuple(widths),
         "addition_time_embed_dim": projection // NUM_TIME_IDS,
         "projection_class_embeddings_input_dim": projection,
-        "layers_per_block": tuple(_count(state, f"down_blocks.{i}.resnets.") for i in range(levels)),
+        "layers_per_block": tuple(count_parts(state, f"down_blocks.{i}.resnets.") for i in range(levels)),
         "cross_attention_dim": token_width,
-        "transformer_layers_per_block": _count(state, "mid_block.attentions.0.transformer_blocks."),
+        "transformer_layers_per_block": count_parts(state, "mid_block.attentions.0.transformer_blocks."),
         "num_attention_heads": tuple(
             num_attention_heads or (max(1, width // HEAD_WIDTH) for width in widths)
         ),
@@ -229,7 +228,8 @@ def _set_processor(name: str, attn: Any) -> None:
         attn.processor = IDAdapter(attn.to_q.weight.shape[0], attn.to_k.weight.shape[1])
 
 
-def _count(state: Mapping[str, Tensor], prefix: str) -> int:
+def count_parts(state: Mapping[str, Tensor], prefix: str) -> int:
+    """How many numbered parts a state dict has below `prefix`."""
     return len({key[len(prefix) :].split(".")[0] for key in state if key.startswith(prefix)})
 
 
