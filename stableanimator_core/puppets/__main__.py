@@ -1,0 +1,70 @@
+"""python -m stableanimator_core.puppets DIR: a training set of puppets, in the layout that training reads."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from concurrent.futures import ProcessPoolExecutor
+from functools import partial
+from pathlib import Path
+
+from .clip import make_clip
+
+HELD_OUT = 1_000_000
+"""Persons and motions from this number on are never trained on."""
+
+
+def write_clip(folder: Path, person: int, motion: int, num_frames: int, size: int) -> None:
+    """One clip as images, poses and faces (frame_0.png ...), and who it is in person.json."""
+    from PIL import Image
+
+    clip = make_clip(person, motion, num_frames, size)
+    for name, pictures in (("images", clip.frames), ("poses", clip.skeletons()), ("faces", clip.face_masks)):
+        (folder / name).mkdir(parents=True, exist_ok=True)
+        for number, picture in enumerate(pictures):
+            Image.fromarray(picture).save(folder / name / f"frame_{number}.png", compress_level=1)
+    (folder / "person.json").write_text(json.dumps({"person": person, "motion": motion}) + "\n")
+
+
+def write_set(
+    root: Path, persons: int, clips: int, num_frames: int, size: int, first: int = 0, workers: int = 2
+) -> list[Path]:
+    """Clips of `persons` people, and video_rec_path.txt with their folders; returns the folders."""
+    numbers = [(first + i % persons, first + i) for i in range(clips)]
+    folders = [root / "rec" / f"{i + 1:05}" for i in range(clips)]
+    work = partial(_one, num_frames=num_frames, size=size)
+    with ProcessPoolExecutor(workers) as pool:
+        for _ in pool.map(work, zip(folders, numbers, strict=True), chunksize=4):
+            pass
+    (root / "video_rec_path.txt").write_text("".join(f"{folder}\n" for folder in folders))
+    return folders
+
+
+def _one(job: tuple[Path, tuple[int, int]], num_frames: int, size: int) -> None:
+    import cv2
+
+    cv2.setNumThreads(1)
+    folder, (person, motion) = job
+    write_clip(folder, person, motion, num_frames, size)
+
+
+def main(arguments: list[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(prog="python -m stableanimator_core.puppets", description=__doc__)
+    parser.add_argument("folder", type=Path, help="where to write")
+    parser.add_argument("--persons", type=int, default=50, help="how many people")
+    parser.add_argument("--clips", type=int, help="how many clips; one for each person if left out")
+    parser.add_argument("--frames", type=int, default=20, help="frames of a clip")
+    parser.add_argument("--size", type=int, default=128, help="side of the pictures")
+    parser.add_argument(
+        "--first", type=int, default=0, help=f"first number; from {HELD_OUT} on they are held out"
+    )
+    parser.add_argument("--workers", type=int, default=2, help="processes")
+    options = parser.parse_args(arguments)
+    clips = options.clips or options.persons
+    write_set(
+        options.folder, options.persons, clips, options.frames, options.size, options.first, options.workers
+    )
+
+
+if __name__ == "__main__":
+    main()
