@@ -22,6 +22,8 @@ _CHAINS = (
 )
 _TOWARDS = np.array([1, 1, 1, -1] * 2)
 _OUTWARD = np.array([-1.0] * 4 + [1.0] * 4)
+TRAVEL = 0.25
+"""Share of the way walked sideways that a puppet walks, so that it stays in the picture."""
 _TORSO = 1.47  # heads, of a puppet of middling build
 
 
@@ -35,7 +37,7 @@ def lift(frames: Sequence[Frame]) -> list[Pose]:
     directions = unit(np.concatenate([limbs, towards[..., None]], axis=-1) + 1e-9)
     shoulders, hips = (_middle(joints, part) for part in ("shoulder", "hip"))
     scale = np.median(np.linalg.norm(hips - shoulders, axis=-1)) / _TORSO
-    shift = (hips - np.median(hips, axis=0)) / scale
+    shift = (hips - np.median(hips, axis=0)) / scale * [TRAVEL, 1.0]
     spine = hips - shoulders
     roll = np.arctan2(-spine[:, 0], spine[:, 1])
     yaw = _body_yaw(joints)
@@ -80,7 +82,8 @@ def _body_yaw(joints: Array) -> Array:
     """Turn of the shoulders, from how narrow they look; towards the side the nose lies on."""
     shoulders = joints[:, JOINT["l_shoulder"]] - joints[:, JOINT["r_shoulder"]]
     width = shoulders[:, 0]
-    turn = np.arccos(np.clip(width / np.percentile(np.abs(width), 95), 0.35, 1))
+    raised = 0.7  # lifted arms draw the shoulders together this far without any turn
+    turn = np.arccos(np.clip(np.abs(width) / np.percentile(np.abs(width), 95) / raised, 0.35, 1))
     side = np.sign(joints[:, JOINT["nose"], 0] - joints[:, JOINT["neck"], 0])
     return np.clip(turn, 0, 1.2) * side
 
