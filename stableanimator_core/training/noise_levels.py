@@ -36,6 +36,20 @@ def sigma_of(uniform: Tensor) -> Tensor:
     return (strong ** (1 - u) * weak**u).float()
 
 
+def lognormal_sigma_of(uniform: Tensor, mean: float, std: float) -> Tensor:
+    """Noise levels of uniform numbers in [0, 1] whose logarithm is normal: Karras et al., arXiv:2206.00364.
+
+    Falls with its argument, as `sigma_of`, and stays within the sampler's noise levels.
+
+    Args:
+        uniform: any shape.
+        mean: of ln sigma.
+        std: likewise.
+    """
+    log_sigma = mean - std * torch.special.ndtri(uniform.double())
+    return log_sigma.exp().clamp(SIGMA_MIN, SIGMA_MAX).float()
+
+
 def _shifted_cosine(u: Tensor, size_ratio: float) -> Tensor:
     """Sigma of the cosine schedule whose log-SNR is raised by 2 ln(size ratio) between unmoved ends."""
     start = math.atan(size_ratio * SIGMA_MAX / SIGMA_DATA)

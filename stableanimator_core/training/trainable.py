@@ -7,7 +7,7 @@ constructors leave them.
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import nn
@@ -23,10 +23,23 @@ def trains(name: str) -> bool:
     return "attentions" in name
 
 
-def choose_trainable(unet: nn.Module, pose_net: nn.Module, face_encoder: nn.Module) -> None:
-    """Set `requires_grad` of every parameter: all of PoseNet and FaceEncoder, of the U-Net what `trains`."""
+def choose_trainable(
+    unet: nn.Module,
+    pose_net: nn.Module,
+    face_encoder: nn.Module,
+    *,
+    what: Literal["official", "all"] = "official",
+) -> None:
+    """Set `requires_grad` of every parameter: all of PoseNet and FaceEncoder, of the U-Net what `trains`.
+
+    Args:
+        unet: from `build_unet`.
+        pose_net: likewise changed in place.
+        face_encoder: likewise.
+        what: "all" trains the whole U-Net, for one that does not start from Stable Video Diffusion.
+    """
     for name, parameter in unet.named_parameters():
-        parameter.requires_grad_(trains(name))
+        parameter.requires_grad_(what == "all" or trains(name))
     pose_net.requires_grad_(True)
     face_encoder.requires_grad_(True)
 

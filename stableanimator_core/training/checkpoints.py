@@ -1,0 +1,149 @@
+"""A run's checkpoints: written whole or not at all, readable by the loaders, and complete for going on.
+
+    checkpoint-002000/
+        unet.safetensors pose_net.safetensors face_encoder.safetensors    mean weights if there is a mean
+        unet.pth pose_net.pth face_encoder.pth config.json                the official format, weights as trained
+        state/                                                            accelerate's, with optimiser and scaler
+        ema.safetensors progress.json
+
+A checkpoint is written into a folder of another name, synchronised to the disk, and renamed.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ..errors import InputError
+from ..weights.files import save_weights
+
+PARTS = ("unet", "pose_net", "face_encoder")
+_NAME = re.compile(r"checkpoint-(\d+)$")
+
+
+def checkpoint_name(step: int) -> str:
+    """The folder's name; names sort as steps do, up to a million."""
+    return f"checkpoint-{step:06}"
+
+
+def checkpoints_in(output: Path) -> list[Path]:
+    """Complete checkpoints, the oldest first."""
+    found = [path for path in output.glob("checkpoint-*") if (path / "progress.json").is_file()]
+    return sorted((path for path in found if _NAME.search(path.name)), key=_step_of)
+
+
+def checkpoint_to_resume(output: Path, wanted: str) -> Path:
+    """The checkpoint "latest", or the folder named.
+
+    Raises:
+        InputError: there is none.
+    """
+    found = checkpoints_in(output)
+    if wanted == "latest":
+        if not found:
+            raise InputError("--resume", f"finds no checkpoint in {output}", "start without --resume")
+        return found[-1]
+    for path in (output / wanted, Path(wanted)):
+        if (path / "progress.json").is_file():
+            return path
+    known = ", ".join(path.name for path in found) or "none"
+    raise InputError("--resume", f"{wanted} is no checkpoint (there are: {known})", "name one of them")
+
+
+def part_of(state: Mapping[str, Tensor], part: str) -> dict[str, Tensor]:
+    """One network's state dict out of that of `TrainedNetworks`."""
+    return {key.removeprefix(f"{part}."): t for key, t in state.items() if key.startswith(f"{part}.")}
+
+
+def export_safetensors(
+    folder: Path, state: Mapping[str, Tensor], configs: Mapping[str, Mapping[str, Any]], note: str
+) -> None:
+    """The three networks with their configurations, as the loaders take them.
+
+    Args:
+        folder: where to.
+        state: of `TrainedNetworks`.
+        configs: per part, see `networks.configs_of`.
+        note: for people who look into the file.
+    """
+    for part in PARTS:
+        metadata = {"config": json.dumps(configs[part]), "note": note}
+        save_weights(folder / f"{part}.safetensors", _float32(part_of(state, part)), metadata)
+
+
+def export_pth(folder: Path, state: Mapping[str, Tensor], unet_config: Mapping[str, Any]) -> None:
+    """The official three files: plain state dicts in float32.
+
+    They carry no configuration. The loaders tell it from shapes, but for the U-Net's heads, which `config.json`
+    says.
+    """
+    for part in PARTS:
+        torch.save(_float32(part_of(state, part)), folder / f"{part}.pth")
+    write_json(folder / "config.json", {"_class_name": "UNetSpatioTemporalConditionModel", **unet_config})
+
+
+def write_json(path: Path, content: Any) -> None:
+    """A small file, in one step."""
+    temporary = path.with_name(f".{path.name}.part")
+    temporary.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
+    os.replace(temporary, path)
+
+
+def publish(temporary: Path, final: Path) -> None:
+    """Synchronise everything in `temporary` to the disk and give it its final name."""
+    for path in temporary.rglob("*"):
+        if path.is_file():
+            _synchronise(path, os.O_RDONLY)
+    if final.exists():
+        shutil.rmtree(final)
+    os.replace(temporary, final)
+    if os.name != "nt":  # a folder cannot be opened there
+        _synchronise(final.parent, os.O_RDONLY)
+
+
+def prune(output: Path, keep: int) -> None:
+    """Remove all but the last `keep` checkpoints, and unfinished ones; 0 keeps all finished."""
+    for path in output.glob(".checkpoint-*.part"):
+        shutil.rmtree(path, ignore_errors=True)
+    if keep:
+        for path in checkpoints_in(output)[:-keep]:
+            shutil.rmtree(path)
+
+
+def read_progress(checkpoint: Path) -> dict[str, Any]:
+    """What `progress.json` says.
+
+    Raises:
+        InputError: it is damaged.
+    """
+    try:
+        return json.loads((checkpoint / "progress.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise InputError(
+            str(checkpoint), f"is damaged ({error})", "resume from another checkpoint"
+        ) from error
+
+
+def _step_of(path: Path) -> int:
+    found = _NAME.search(path.name)
+    return int(found[1]) if found else -1
+
+
+def _float32(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    return {key: t.detach().cpu().float() if t.is_floating_point() else t.cpu() for key, t in state.items()}
+
+
+def _synchronise(path: Path, flags: int) -> None:
+    descriptor = os.open(path, flags)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
