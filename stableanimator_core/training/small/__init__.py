@@ -1,0 +1,1 @@
+"""Training of the small family's frozen networks: VAE, image encoder, face recogniser, judge, joint finder."""
