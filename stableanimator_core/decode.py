@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from .errors import InputError
-from .windows import chunks
+from .windows import chunks, even_spans
 
 LATENT_SCALE = 8
 
@@ -112,8 +112,8 @@ def _decode_tiles(decode: DecodeChunk, latents: Tensor, options: DecodeOptions) 
         return decode(latents).float().cpu().clone()
     total = torch.zeros(len(latents), 3, height * LATENT_SCALE, width * LATENT_SCALE)
     weight = torch.zeros(1, 1, *total.shape[-2:])
-    for top, bottom in _even_spans(height, tile, overlap):
-        for left, right in _even_spans(width, tile, overlap):
+    for top, bottom in even_spans(height, tile, overlap):
+        for left, right in even_spans(width, tile, overlap):
             pixels = decode(latents[..., top:bottom, left:right]).float().cpu()
             feather = _feather(bottom - top, overlap).view(-1, 1) * _feather(right - left, overlap).view(
                 1, -1
@@ -122,14 +122,6 @@ def _decode_tiles(decode: DecodeChunk, latents: Tensor, options: DecodeOptions) 
             total[area] += pixels * feather
             weight[area] += feather
     return total / weight
-
-
-def _even_spans(length: int, tile: int, overlap: int) -> list[tuple[int, int]]:
-    """Spans of the same size that cover `length`; the last one is moved back rather than cut thin."""
-    if length <= tile:
-        return [(0, length)]
-    spans = list(chunks(length, tile, overlap))
-    return [*spans[:-1], (length - tile, length)]
 
 
 def _feather(latent_side: int, overlap: int) -> Tensor:

@@ -186,7 +186,8 @@ class Animator:
         options = options or AnimationOptions()
         check_size(height, width)
         options.check()
-        _check_arrays(image, poses, identity)
+        check_arrays(image, poses)
+        _check_identity(identity)
         skeletons = pose_pixels(poses, height, width)
         windows = anchored_windows(len(poses), options.window_size, options.overlap)
         draws = draws or Draws.from_seed(seed, height, width, min(options.window_size, len(poses)))
@@ -222,7 +223,7 @@ class Animator:
         pixels = cond.augment(pixels, image_noise, options.noise_augmentation)
         return cond.Conditioning(
             tokens=tokens,
-            image_latents=encode_mode(self.vae, _like(pixels, self.vae)),
+            image_latents=encode_mode(self.vae, like_weights(pixels, self.vae)),
             added_time_ids=cond.added_time_ids(
                 options.fps, options.motion_bucket_id, options.noise_augmentation
             ),
@@ -231,7 +232,7 @@ class Animator:
     def image_embedding(self, image: np.ndarray) -> Tensor:
         """CLIP's projected image embedding as one token, [1 1 d]."""
         pixels = clip_pixels(image, cast(int, self.image_encoder.config.image_size))
-        return self.image_encoder(_like(pixels, self.image_encoder)).image_embeds[:, None]
+        return self.image_encoder(like_weights(pixels, self.image_encoder)).image_embeds[:, None]
 
     def face_tokens(
         self, identity: np.ndarray | Tensor | None, embedding: Tensor, *, fuse: bool
@@ -241,24 +242,35 @@ class Animator:
             return None
         identity = torch.as_tensor(identity, dtype=torch.float32).reshape(1, -1)
         return self.face_encoder(
-            _like(identity, self.face_encoder), _like(embedding, self.face_encoder), fuse=fuse
+            like_weights(identity, self.face_encoder), like_weights(embedding, self.face_encoder), fuse=fuse
         )
 
     def pose_features(self, poses: Tensor, *, chunk: int = 16) -> Tensor:
         """PoseNet over the clip, once: [f 3 H W] -> [f C h w], kept on the CPU."""
-        return torch.cat([self.pose_net(_like(part, self.pose_net)).cpu() for part in poses.split(chunk)])
+        return torch.cat(
+            [self.pose_net(like_weights(part, self.pose_net)).cpu() for part in poses.split(chunk)]
+        )
 
     def decode(self, latents: Tensor, options: DecodeOptions) -> np.ndarray:
         """Latents [f 4 h w] -> uint8 [f H W 3]."""
 
         def decode_chunk(chunk: Tensor) -> Tensor:
-            return decode_frames(self.vae, _like(chunk, self.vae), len(chunk))
+            return decode_frames(self.vae, like_weights(chunk, self.vae), len(chunk))
 
         frames = decode_clip(decode_chunk, latents / SCALING_FACTOR, options)
         return (frames * 255).round().to(torch.uint8).numpy()
 
 
-def _check_arrays(image: np.ndarray, poses: np.ndarray, identity: np.ndarray | Tensor | None) -> None:
+def check_arrays(image: np.ndarray, poses: np.ndarray) -> None:
+    """Refuse a photo or skeletons that are no pictures.
+
+    Args:
+        image: the photo, uint8 [H W 3].
+        poses: skeletons, uint8 [f H W 3].
+
+    Raises:
+        InputError: another shape or type, a photo of under two pixels, no skeleton.
+    """
     for name, array, axes in (("image", image, 3), ("poses", poses, 4)):
         if array.dtype != np.uint8 or array.ndim != axes or array.shape[-1] != 3 or 0 in array.shape[1:]:
             form = "[height, width, 3]" if axes == 3 else "[frames, height, width, 3]"
@@ -267,6 +279,9 @@ def _check_arrays(image: np.ndarray, poses: np.ndarray, identity: np.ndarray | T
     check_photo(image)
     if len(poses) < 1:
         raise InputError("poses", "there are none", "give at least one skeleton picture")
+
+
+def _check_identity(identity: np.ndarray | Tensor | None) -> None:
     if identity is not None:
         numbers = torch.as_tensor(identity, dtype=torch.float32)
         if numbers.numel() != IDENTITY_WIDTH or not numbers.isfinite().all():
@@ -274,6 +289,6 @@ def _check_arrays(image: np.ndarray, poses: np.ndarray, identity: np.ndarray | T
             raise InputError("identity", problem, f"give ArcFace's embedding of {IDENTITY_WIDTH} numbers")
 
 
-def _like(tensor: Tensor, module: Module) -> Tensor:
+def like_weights(tensor: Tensor, module: Module) -> Tensor:
     """`tensor` on the device and in the dtype of the module's weights."""
     return tensor.to(next(module.parameters()))

@@ -19,17 +19,22 @@ CLIP_STD = (0.26862954, 0.26130258, 0.27577711)
 SIZE_MULTIPLE = 64
 
 
-def check_size(height: int, width: int) -> None:
-    """Refuse output sizes that the U-Net cannot halve three times after the VAE's eighth.
+def check_size(height: int, width: int, multiple: int = SIZE_MULTIPLE) -> None:
+    """Refuse output sizes that a network cannot work at.
+
+    Args:
+        height: of the output in pixels.
+        width: likewise.
+        multiple: what both sides must be multiples of; SVD's U-Net halves three times after the VAE's eighth.
 
     Raises:
-        InputError: a side is not a positive multiple of 64; names the nearest size that is.
+        InputError: a side is not a positive multiple; names the nearest size that is.
     """
-    if height % SIZE_MULTIPLE or width % SIZE_MULTIPLE or min(height, width) < SIZE_MULTIPLE:
-        nearest = [max(1, round(side / SIZE_MULTIPLE)) * SIZE_MULTIPLE for side in (width, height)]
+    if height % multiple or width % multiple or min(height, width) < multiple:
+        nearest = [max(1, round(side / multiple)) * multiple for side in (width, height)]
         raise InputError(
             "size",
-            f"{width} x {height} is not a multiple of {SIZE_MULTIPLE} on both sides",
+            f"{width} x {height} is not a multiple of {multiple} on both sides",
             f"use {nearest[0]} x {nearest[1]}, the nearest that is",
         )
 
@@ -91,21 +96,42 @@ def clip_pixels(image: np.ndarray, size: int = 224) -> Tensor:
     """
     pixels = from_uint8(image).permute(2, 0, 1)[None] * 2 - 1
     pixels = _shrink_antialiased(pixels, size)
+    return normalise_for_clip((pixels + 1) / 2)
+
+
+def normalise_for_clip(pixels: Tensor) -> Tensor:
+    """[b 3 H W] in [0, 1] with CLIP's mean taken off and divided by its deviation, channel by channel."""
     mean, std = (torch.tensor(values).view(1, 3, 1, 1) for values in (CLIP_MEAN, CLIP_STD))
-    return ((pixels + 1) / 2 - mean) / std
+    return (pixels - mean) / std
 
 
 def reference_pixels(image: np.ndarray, height: int, width: int) -> Tensor:
     """The reference for the VAE: uint8 [H W 3] RGB -> Lanczos -> float32 [1 3 height width] in [-1, 1]."""
-    resized = np.array(Image.fromarray(image).resize((width, height), Image.Resampling.LANCZOS))
-    return from_uint8(resized).permute(2, 0, 1)[None] * 2 - 1
+    return resized(image[None], height, width, Image.Resampling.LANCZOS) * 2 - 1
+
+
+def resized(images: np.ndarray, height: int, width: int, resample: Image.Resampling) -> Tensor:
+    """Pillow's resize of uint8 [f H W 3] RGB, each picture by itself -> float32 [f 3 height width] in [0, 1]."""
+    if images.shape[1:3] != (height, width):
+        images = np.stack([np.array(Image.fromarray(x).resize((width, height), resample)) for x in images])
+    return from_uint8(images).permute(0, 3, 1, 2)
 
 
 def pose_pixels(poses: np.ndarray, height: int, width: int) -> Tensor:
     """Skeleton pictures for PoseNet: uint8 [f H W 3] RGB -> bicubic -> float32 [f 3 height width] in [-1, 1].
 
     Raises:
-        InputError: the pictures' aspect is not that of the output, so the skeleton would be stretched.
+        InputError: see `check_pose_aspect`.
+    """
+    check_pose_aspect(poses, height, width)
+    return resized(poses, height, width, Image.Resampling.BICUBIC) * 2 - 1
+
+
+def check_pose_aspect(poses: np.ndarray, height: int, width: int) -> None:
+    """Refuse skeleton pictures [f H W 3] that the output size would stretch.
+
+    Raises:
+        InputError: their aspect is not that of the output.
     """
     pose_height, pose_width = poses.shape[1:3]
     if abs(pose_height * width - pose_width * height) > 0.02 * pose_height * width:
@@ -114,10 +140,6 @@ def pose_pixels(poses: np.ndarray, height: int, width: int) -> Tensor:
             f"are {pose_width} x {pose_height}, the output is {width} x {height}: the skeleton would be stretched",
             "draw the skeleton at the output size (PoseDraw), or crop it to the same aspect",
         )
-    if (pose_height, pose_width) != (height, width):
-        size = (width, height)
-        poses = np.stack([np.array(Image.fromarray(p).resize(size, Image.Resampling.BICUBIC)) for p in poses])
-    return from_uint8(poses).permute(0, 3, 1, 2) * 2 - 1
 
 
 def _shrink_antialiased(pixels: Tensor, size: int) -> Tensor:

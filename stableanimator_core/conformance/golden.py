@@ -20,6 +20,8 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 Network = TypeVar("Network", bound=nn.Module)
+POSITION_TABLE = "pos_encoder.pe"
+"""Ending of entries that are no weights although they are in the file."""
 
 
 @dataclass(frozen=True)
@@ -52,14 +54,17 @@ class Golden:
         """Another JSON file of the folder, for example a key list."""
         return json.loads((self.folder / file_name).read_text())
 
-    def fill(self, module: Network, overrides: Mapping[str, float] | None = None) -> Network:
+    def fill(
+        self, module: Network, overrides: Mapping[str, float] | None = None, *, model: str = ""
+    ) -> Network:
         """Give `module` the recipe's weights in place; see `recipe_tensor`.
 
         Args:
             module: any network; its own state-dict keys seed the weights.
             overrides: state-dict key -> value written over the whole tensor afterwards.
+            model: the network's name, where several of the case have the same keys; it seeds the weights too.
         """
-        state = recipe_state(module.state_dict(), self.salt)
+        state = recipe_state(module.state_dict(), f"{self.salt}{model}/" if model else self.salt)
         for key, value in (overrides or {}).items():
             state[key].fill_(value)
         module.load_state_dict(state)
@@ -72,10 +77,13 @@ def open_golden(folder: Path, name: str) -> Golden:
 
 
 def recipe_state(state: Mapping[str, Tensor], salt: str) -> dict[str, Tensor]:
-    """A state dict of the same keys and shapes, filled by the recipe; integer entries stay as they are."""
+    """A state dict of the same keys and shapes, filled by the recipe.
+
+    Integer entries and motion modules' position tables stay as they are.
+    """
     return {
         key: recipe_tensor(key, tuple(old.shape), salt).to(old.dtype)
-        if old.is_floating_point()
+        if old.is_floating_point() and not key.endswith(POSITION_TABLE)
         else old.clone()
         for key, old in state.items()
     }

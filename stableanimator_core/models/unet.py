@@ -56,8 +56,8 @@ def config_from(
         "sample_size": None,
         "in_channels": state["conv_in.weight"].shape[1],
         "out_channels": state["conv_out.weight"].shape[0],
-        "down_block_types": tuple(_block_type("Down", attention) for attention in has_attention),
-        "up_block_types": tuple(_block_type("Up", attention) for attention in reversed(has_attention)),
+        "down_block_types": tuple(block_type("Down", attention) for attention in has_attention),
+        "up_block_types": tuple(block_type("Up", attention) for attention in reversed(has_attention)),
         "block_out_channels": tuple(widths),
         "addition_time_embed_dim": projection // NUM_TIME_IDS,
         "projection_class_embeddings_input_dim": projection,
@@ -233,5 +233,6 @@ def count_parts(state: Mapping[str, Tensor], prefix: str) -> int:
     return len({key[len(prefix) :].split(".")[0] for key in state if key.startswith(prefix)})
 
 
-def _block_type(direction: str, attention: bool) -> str:
-    return f"{'CrossAttn' if attention else ''}{direction}BlockSpatioTemporal"
+def block_type(direction: str, attention: bool, kind: str = "SpatioTemporal") -> str:
+    """diffusers' name of a block: "Down" or "Up", with or without attention, "SpatioTemporal" or "2D"."""
+    return f"{'CrossAttn' if attention else ''}{direction}Block{kind}"

@@ -1,4 +1,6 @@
-"""Stable Video Diffusion's VAE with temporal decoder, on diffusers' AutoencoderKLTemporalDecoder.
+"""The VAEs: Stable Video Diffusion's with temporal decoder, and Stable Diffusion's for single pictures.
+
+diffusers' AutoencoderKLTemporalDecoder and AutoencoderKL; their encoders are the same.
 
 Axes: b pictures, f frames, H W pixels, h w latent cells (H/8, W/8).
 """
@@ -12,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from torch import Tensor
 
 if TYPE_CHECKING:
-    from diffusers import AutoencoderKLTemporalDecoder
+    from diffusers import AutoencoderKL, AutoencoderKLTemporalDecoder
 
 SCALING_FACTOR = 0.18215
 """The U-Net's latents are the VAE's times this."""
@@ -40,6 +42,23 @@ def config_from(state: Mapping[str, Tensor]) -> dict[str, Any]:
     }
 
 
+def image_config_from(state: Mapping[str, Tensor]) -> dict[str, Any]:
+    """The same for Stable Diffusion's VAE."""
+    config = config_from(state)
+    return {**config, "up_block_types": ["UpDecoderBlock2D"] * len(config["block_out_channels"])}
+
+
+def build_image_vae(config: Mapping[str, Any]) -> AutoencoderKL:
+    """Stable Diffusion's VAE, with random weights.
+
+    Args:
+        config: constructor arguments of AutoencoderKL; entries starting with "_" are left out.
+    """
+    from diffusers import AutoencoderKL
+
+    return AutoencoderKL(**{key: value for key, value in config.items() if not key.startswith("_")})
+
+
 def build_vae(config: Mapping[str, Any]) -> AutoencoderKLTemporalDecoder:
     """The network, with random weights.
 
@@ -53,7 +72,7 @@ def build_vae(config: Mapping[str, Any]) -> AutoencoderKLTemporalDecoder:
     )
 
 
-def encode_mode(vae: AutoencoderKLTemporalDecoder, pixels: Tensor) -> Tensor:
+def encode_mode(vae: AutoencoderKLTemporalDecoder | AutoencoderKL, pixels: Tensor) -> Tensor:
     """The mode (mean) of the posterior, not multiplied by the scaling factor.
 
     Args:
@@ -78,3 +97,16 @@ def decode_frames(vae: AutoencoderKLTemporalDecoder, latents: Tensor, num_frames
         [f, 3, H, W], about [-1, 1], not clamped.
     """
     return vae.decode(latents.to(vae.dtype), num_frames=num_frames).sample  # pyright: ignore[reportAttributeAccessIssue]
+
+
+def decode_pictures(vae: AutoencoderKL, latents: Tensor) -> Tensor:
+    """Decode pictures that know nothing of each other, as many at a time as there are.
+
+    Args:
+        vae: Stable Diffusion's.
+        latents: [b, 4, h, w], already divided by the scaling factor.
+
+    Returns:
+        [b, 3, H, W], about [-1, 1], not clamped.
+    """
+    return vae.decode(latents.to(vae.dtype)).sample  # pyright: ignore[reportAttributeAccessIssue]
