@@ -39,12 +39,14 @@ CONFIG: dict[str, Any] = {
     "latent_channels": 4,
     "scaling_factor": SCALING_FACTOR,
 }
-CROP = 64
 _FACE_WEIGHT = 2.0  # added to 1 where the face is
 _EDGE_WEIGHT = 1.0
 _KL_WEIGHT = 1e-4
-_WHOLE_FROM = 0.6  # progress from which whole pictures are seen: group norms differ between crops and wholes
-_FROZEN_FROM = 0.75  # progress from which the latents' statistics stand still
+_CROPS = ((0.4, 32), (0.75, 64))
+"""Until which progress cuts of which side are seen: a step costs the same, and many cheap pictures teach the colours
+and edges first. Whole pictures come last, because group norms differ between cuts and wholes."""
+
+_FROZEN_FROM = 0.7  # progress from which the latents' statistics stand still
 _MOMENTUM = 0.02
 _FIRST_LOG_VARIANCE = -6.0
 
@@ -104,7 +106,7 @@ class VAEStage(Stage):
         store: the pictures.
         seed: of the first weights.
         config: of the VAE.
-        batch: whole pictures of a step; four times as many crops.
+        batch: whole pictures of a step, or as many cuts as have their area.
         num_frames: longest clip the decoder sees; at most the store's.
     """
 
@@ -117,7 +119,7 @@ class VAEStage(Stage):
         store: FrameStore,
         seed: int = 0,
         config: Mapping[str, Any] | None = None,
-        batch: int = 4,
+        batch: int = 1,
         num_frames: int = 4,
     ):
         torch.manual_seed(seed)
@@ -132,8 +134,8 @@ class VAEStage(Stage):
             numbers = np.random.default_rng(0).choice(self.starts, min(128, len(self.starts)), replace=False)
             self.network.freeze([self._pictures(part)[0] for part in np.array_split(numbers, 8)])
         num_frames = int(random.choice([1, self.num_frames]))
-        crop = CROP if progress < _WHOLE_FROM else self.store.plan.size
-        count = self.batch * (self.store.plan.size // crop) ** 2
+        crop = next((side for end, side in _CROPS if progress < end), self.store.plan.size)
+        count = round(self.batch * (self.store.plan.size / crop) ** 2)
         pixels, weight = self._drawn(random, max(1, count // num_frames), num_frames, crop)
         noise = np.random.default_rng(random.integers(2**32)).standard_normal(
             (len(pixels), self.config["latent_channels"], crop // 8, crop // 8), dtype=np.float32
