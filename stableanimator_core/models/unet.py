@@ -19,6 +19,7 @@ from torch import Tensor, nn
 
 from .fast_blocks import Conditions, is_fast, make_fast, make_plain, run
 from .id_adapter import FACE_TOKENS, AdapterOptions, AttentionKernel, IDAdapter, ImageTokensOnly
+from .norms import set_groups, split_groups
 
 if TYPE_CHECKING:
     from diffusers import UNetSpatioTemporalConditionModel  # pyright: ignore[reportPrivateImportUsage]
@@ -76,12 +77,15 @@ def build_unet(config: Mapping[str, Any], *, plain: bool = False) -> UNetSpatioT
     Works under `torch.device("meta")`.
 
     Args:
-        config: keyword arguments of diffusers' class, for example from `config_from`.
+        config: keyword arguments of diffusers' class, for example from `config_from`, and `norm_num_groups` (32 if
+            left out).
         plain: keep diffusers' own forward functions; the same numbers, slower. See `set_plain`.
     """
     from diffusers import UNetSpatioTemporalConditionModel  # pyright: ignore[reportPrivateImportUsage]
 
-    unet = UNetSpatioTemporalConditionModel(**config)
+    arguments, groups = split_groups(config)
+    unet = UNetSpatioTemporalConditionModel(**arguments)
+    set_groups(unet, groups)
     for name, module in unet.named_modules():
         if name.endswith("attn2"):
             _set_processor(name, module)

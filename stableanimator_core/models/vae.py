@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING, Any
 
 from torch import Tensor
 
+from .norms import set_groups, split_groups
+
 if TYPE_CHECKING:
     from diffusers import AutoencoderKL, AutoencoderKLTemporalDecoder
 
@@ -63,13 +65,15 @@ def build_vae(config: Mapping[str, Any]) -> AutoencoderKLTemporalDecoder:
     """The network, with random weights.
 
     Args:
-        config: constructor arguments of AutoencoderKLTemporalDecoder; entries starting with "_" are left out.
+        config: constructor arguments of AutoencoderKLTemporalDecoder, and `norm_num_groups` (32 if left out);
+            entries starting with "_" are left out.
     """
     from diffusers import AutoencoderKLTemporalDecoder
 
-    return AutoencoderKLTemporalDecoder(
-        **{key: value for key, value in config.items() if not key.startswith("_")}
-    )
+    arguments, groups = split_groups(config)
+    vae = AutoencoderKLTemporalDecoder(**arguments)
+    set_groups(vae, groups)
+    return vae
 
 
 def encode_mode(vae: AutoencoderKLTemporalDecoder | AutoencoderKL, pixels: Tensor) -> Tensor:
