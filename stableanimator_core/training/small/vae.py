@@ -2,7 +2,8 @@
 
 Layout: Stable Video Diffusion's AutoencoderKLTemporalDecoder (diffusers), /8 and 4 channels, narrower.
 Loss: L1, sharper on faces; L1 of differences to the right and downwards at three scales, in place of a perceptual
-network; a small KL. The decoder sees single frames and short clips, so that its temporal layers learn both.
+network; a small KL. The temporal layers begin as the identity and are left out until the last phase, where the
+decoder sees single frames and short clips.
 While it trains, latents are brought to mean 0 and variance 1 per channel between encoder and decoder; `folded`
 moves those numbers into the weights, so that diffusion sees unit variance after the scaling factor.
 Axes: b pictures, f frames of a clip, H W pixels, h w latent cells.
@@ -11,7 +12,8 @@ Axes: b pictures, f frames of a clip, H W pixels, h w latent cells.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -38,15 +40,34 @@ CONFIG: dict[str, Any] = {
     "layers_per_block": 1,
     "latent_channels": 4,
     "scaling_factor": SCALING_FACTOR,
+    "norm_num_groups": 8,
 }
 _FACE_WEIGHT = 2.0  # added to 1 where the face is
 _EDGE_WEIGHT = 1.0
 _KL_WEIGHT = 1e-4
-_CROPS = ((0.4, 32), (0.75, 64))
-"""Until which progress cuts of which side are seen: a step costs the same, and many cheap pictures teach the colours
-and edges first. Whole pictures come last, because group norms differ between cuts and wholes."""
 
-_FROZEN_FROM = 0.7  # progress from which the latents' statistics stand still
+
+@dataclass(frozen=True)
+class Phase:
+    """One part of the training.
+
+    Attributes:
+        until: progress at which it ends.
+        crop: side of the cuts in pixels; at most the store's.
+        batch: cuts of a step.
+        temporal: whether the temporal layers take part, on clips, with the encoder standing still.
+    """
+
+    until: float
+    crop: int
+    batch: int
+    temporal: bool = False
+
+
+PHASES = (Phase(0.4, 32, 32), Phase(0.65, 64, 10), Phase(0.85, 128, 4), Phase(1.0, 128, 4, temporal=True))
+"""Many cheap cuts teach colours and edges first. Whole pictures come later, because group norms differ between cuts
+and wholes; temporal layers last, as Stable Video Diffusion trained its own."""
+
 _MOMENTUM = 0.02
 _FIRST_LOG_VARIANCE = -6.0
 
@@ -60,11 +81,13 @@ class NormalisedVAE(nn.Module):
 
     def __init__(self, config: Mapping[str, Any]):
         super().__init__()
+        self.config = dict(config)
         self.vae = build_vae(config)
         channels = int(config["latent_channels"])
         with torch.no_grad():  # begin with little noise: at variance 1 nothing would get through
             self.vae.quant_conv.weight[channels:] *= 0.1
             self.vae.quant_conv.bias[channels:] = _FIRST_LOG_VARIANCE  # pyright: ignore[reportOptionalSubscript]
+        _make_temporal_layers_identity(self.vae.decoder)
         self.register_buffer("latent_mean", torch.zeros(channels))
         self.register_buffer("latent_std", torch.ones(channels))
         self.register_buffer("frozen", torch.zeros((), dtype=torch.bool))
@@ -82,6 +105,21 @@ class NormalisedVAE(nn.Module):
         """Unit-variance latents [b 4 h w] to pictures; b is a multiple of `num_frames`."""
         return self.vae.decode(latents, num_frames=num_frames).sample.float()  # pyright: ignore[reportAttributeAccessIssue]
 
+    def decode_spatially(self, latents: Tensor) -> Tensor:
+        """As `decode`, without the temporal layers."""
+        decoder = self.vae.decoder
+        x = decoder.conv_in(latents)
+        first, *others = decoder.mid_block.resnets
+        x = first.spatial_res_block(x, None)
+        for resnet, attention in zip(others, decoder.mid_block.attentions, strict=False):
+            x = resnet.spatial_res_block(attention(x), None)
+        for block in decoder.up_blocks:
+            for resnet in block.resnets:
+                x = resnet.spatial_res_block(x, None)
+            for upsampler in block.upsamplers or ():
+                x = upsampler(x)
+        return decoder.conv_out(decoder.conv_act(decoder.conv_norm_out(x))).float()
+
     @torch.no_grad()
     def freeze(self, pixels: list[Tensor]) -> None:
         """Take the statistics of these batches for good."""
@@ -90,6 +128,11 @@ class NormalisedVAE(nn.Module):
         self.latent_mean.copy_(means.mean(dim=(0, 2, 3)))
         self.latent_std.copy_(means.std(dim=(0, 2, 3)))
         self.frozen.fill_(True)
+
+    def keep_encoder(self) -> None:
+        """No gradients for the encoder from now on."""
+        self.vae.encoder.requires_grad_(False)
+        self.vae.quant_conv.requires_grad_(False)
 
     def _follow(self, mean: Tensor) -> None:
         std = mean.std(dim=(0, 2, 3)).clamp_min(1e-4)
@@ -106,7 +149,7 @@ class VAEStage(Stage):
         store: the pictures.
         seed: of the first weights.
         config: of the VAE.
-        batch: whole pictures of a step, or as many cuts as have their area.
+        phases: what is shown when.
         num_frames: longest clip the decoder sees; at most the store's.
     """
 
@@ -119,31 +162,33 @@ class VAEStage(Stage):
         store: FrameStore,
         seed: int = 0,
         config: Mapping[str, Any] | None = None,
-        batch: int = 1,
+        phases: Sequence[Phase] = PHASES,
         num_frames: int = 4,
     ):
         torch.manual_seed(seed)
         self.config = dict(config or CONFIG)
         self.network: NormalisedVAE = NormalisedVAE(self.config)
-        self.store, self.batch = store, batch
+        self.store, self.phases = store, tuple(phases)
         self.num_frames = min(num_frames, store.plan.num_frames)
         self.starts = store.clip_starts()
 
     def losses(self, random: np.random.Generator, progress: float) -> dict[str, Tensor]:
-        if progress > _FROZEN_FROM and not self.network.frozen:
-            numbers = np.random.default_rng(0).choice(self.starts, min(128, len(self.starts)), replace=False)
-            self.network.freeze([self._pictures(part)[0] for part in np.array_split(numbers, 8)])
-        num_frames = int(random.choice([1, self.num_frames]))
-        crop = next((side for end, side in _CROPS if progress < end), self.store.plan.size)
-        count = round(self.batch * (self.store.plan.size / crop) ** 2)
-        pixels, weight = self._drawn(random, max(1, count // num_frames), num_frames, crop)
-        noise = np.random.default_rng(random.integers(2**32)).standard_normal(
+        phase = next((phase for phase in self.phases if progress < phase.until), self.phases[-1])
+        if phase.temporal:
+            self._stand_still()
+        num_frames = int(random.choice([1, 2, self.num_frames])) if phase.temporal else 1
+        crop = min(phase.crop, self.store.plan.size)
+        pixels, weight = self._drawn(random, max(1, phase.batch // num_frames), num_frames, crop)
+        noise = random.standard_normal(
             (len(pixels), self.config["latent_channels"], crop // 8, crop // 8), dtype=np.float32
         )
         with torch.autocast("cpu", torch.bfloat16):
             mean, log_variance = self.network.encode(pixels)
             latents = mean + (log_variance / 2).exp() * torch.from_numpy(noise)
-            decoded = self.network.decode(latents, num_frames)
+            if phase.temporal:
+                decoded = self.network.decode(latents, num_frames)
+            else:
+                decoded = self.network.decode_spatially(latents)
         return {
             "l1": (weight * (decoded - pixels).abs()).mean() / weight.mean(),
             "edges": _EDGE_WEIGHT * edge_loss(decoded, pixels, weight),
@@ -177,6 +222,13 @@ class VAEStage(Stage):
         save_weights(path, {key: value.to(dtype) for key, value in state.items()})
         return [path]
 
+    def _stand_still(self) -> None:
+        if not self.network.frozen:
+            numbers = np.random.default_rng(0).choice(self.starts, min(256, len(self.starts)), replace=False)
+            parts = np.array_split(numbers, max(1, len(numbers) // 16))
+            self.network.freeze([self._pictures(part)[0] for part in parts])
+        self.network.keep_encoder()
+
     def _pictures(self, numbers: np.ndarray) -> tuple[Tensor, Tensor]:
         """Pictures [b 3 H W] in [-1, 1] and the loss's weights [b 1 H W]."""
         pixels = from_uint8(self.store.frames[numbers]).permute(0, 3, 1, 2) * 2 - 1
@@ -206,6 +258,19 @@ class VAEStage(Stage):
         return torch.cat(pixels), torch.cat(weights)
 
 
+@torch.no_grad()
+def _make_temporal_layers_identity(decoder: nn.Module) -> None:
+    for name, module in decoder.named_modules():
+        if name.endswith("temporal_res_block"):
+            nn.init.zeros_(module.conv2.weight)
+            nn.init.zeros_(module.conv2.bias)
+        if name.endswith("time_conv_out"):
+            nn.init.zeros_(module.weight)
+            nn.init.zeros_(module.bias)
+            for channel in range(len(module.weight)):
+                module.weight[channel, channel, module.weight.shape[2] // 2] = 1
+
+
 def edge_loss(decoded: Tensor, pixels: Tensor, weight: Tensor, scales: int = 3) -> Tensor:
     """L1 of neighbours' differences [b c H W], in both directions, at full size, half of it, ..."""
     total = decoded.new_zeros(())
@@ -226,7 +291,7 @@ def psnr(error: Tensor) -> float:
 @torch.no_grad()
 def folded(network: NormalisedVAE) -> AutoencoderKLTemporalDecoder:
     """A VAE of its own whose latents times the scaling factor are the unit-variance ones."""
-    vae = build_vae({key: value for key, value in network.vae.config.items() if not key.startswith("_")})
+    vae = build_vae(network.config)
     vae.load_state_dict(network.vae.state_dict())
     channels = len(network.latent_std)
     scale = 1 / (network.latent_std * SCALING_FACTOR)
