@@ -16,6 +16,7 @@ import os
 import re
 import shutil
 from collections.abc import Mapping
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,8 @@ from torch import Tensor
 
 from ..errors import InputError
 from ..weights.files import save_weights
+from .average import Average
+from .settings import Settings
 
 PARTS = ("unet", "pose_net", "face_encoder")
 _NAME = re.compile(r"checkpoint-(\d+)$")
@@ -90,6 +93,40 @@ def export_pth(folder: Path, state: Mapping[str, Tensor], unet_config: Mapping[s
     write_json(folder / "config.json", {"_class_name": "UNetSpatioTemporalConditionModel", **unet_config})
 
 
+def export(
+    folder: Path,
+    state: Mapping[str, Tensor],
+    configs: Mapping[str, Mapping[str, Any]],
+    progress: Mapping[str, Any],
+    average: Average | None,
+    *,
+    pth: bool,
+) -> None:
+    """Everything of a checkpoint but accelerate's state.
+
+    Args:
+        folder: where to.
+        state: of `TrainedNetworks`, as trained.
+        configs: per part, see `networks.configs_of`.
+        progress: for `progress.json`; holds `step`.
+        average: the mean weights, which then make the .safetensors.
+        pth: also write the official files.
+    """
+    best = dict(state)
+    if average is not None:
+        best |= average.state()
+        average.save(folder / "ema.safetensors")
+    export_safetensors(folder, best, configs, f"StableAnimator, trained to step {progress['step']}")
+    if pth:
+        export_pth(folder, state, configs["unet"])
+    write_json(folder / "progress.json", progress)
+
+
+def as_json(settings: Settings) -> Any:
+    """Settings as JSON can hold them."""
+    return _plain(asdict(settings))
+
+
 def write_json(path: Path, content: Any) -> None:
     """A small file, in one step."""
     temporary = path.with_name(f".{path.name}.part")
@@ -130,6 +167,14 @@ def read_progress(checkpoint: Path) -> dict[str, Any]:
         raise InputError(
             str(checkpoint), f"is damaged ({error})", "resume from another checkpoint"
         ) from error
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _plain(entry) for key, entry in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_plain(entry) for entry in value]
+    return str(value) if isinstance(value, Path) else value
 
 
 def _step_of(path: Path) -> int:

@@ -42,6 +42,21 @@ def parse_settings(tables: Mapping[str, Any], folder: str | Path) -> Settings:
     return settings
 
 
+def check_files(settings: Settings) -> None:
+    """Refuse paths that lead nowhere, all before anything is loaded.
+
+    Raises:
+        InputError: names the key and the path.
+    """
+    for table, values in (("networks", settings.networks), ("identity", settings.identity)):
+        for entry in fields(values):
+            path = getattr(values, entry.name)
+            if isinstance(path, Path) and not path.exists():
+                raise InputError(f"{table}.{entry.name}", f"is {path}, which does not exist", "mend the path")
+    if not settings.data.root.is_dir():
+        raise InputError("data.root", f"is {settings.data.root}, which is no folder", "mend the path")
+
+
 def _parse_toml(text: str, source: str) -> dict[str, Any]:
     if sys.version_info >= (3, 11):
         import tomllib
@@ -209,10 +224,6 @@ def _check_networks(settings: Settings) -> None:
         if value is None:
             problem = f"is missing, and networks.start is {n.start!r}"
             raise InputError(f"networks.{key}", problem, "name it in the configuration file")
-    for key in ("svd", "vae", "image_encoder", "unet", "pose_net", "face_encoder"):
-        path = getattr(n, key)
-        if path is not None and not path.exists():
-            raise InputError(f"networks.{key}", f"is {path}, which does not exist", "mend the path")
     unknown = set(n.face_encoder_config) - {"depth", "heads", "ff_mult"}
     if unknown:
         remedy = "known are depth, heads, ff_mult"
@@ -227,9 +238,8 @@ def _check_identity(settings: Settings) -> None:
         "zeros": (),
     }[identity.provider]
     for key in needed:
-        path = getattr(identity, key)
-        if path is None or not path.exists():
-            problem = f"is {path or 'missing'}, and identity.provider is {identity.provider!r}"
+        if getattr(identity, key) is None:
+            problem = f"is missing, and identity.provider is {identity.provider!r}"
             raise InputError(f"identity.{key}", problem, "name the file")
 
 
