@@ -21,7 +21,8 @@ from ..stableanimator_core.windows import (
 )
 from .base import CATEGORY, AnimatorNode, advanced, refusal
 from .inputs import percent_inputs
-from .model import ADAPTER, AdapterPatch, SigmaRange, expect_animator_model
+from .model import ADAPTER, AdapterPatch, expect_animator_model
+from .pose_cond import SigmaRange
 
 ALIGNMENTS = ["full", "mean", "none"]
 

@@ -21,7 +21,8 @@ from ..stableanimator_core.windows import DEFAULT_WINDOW_SIZE
 from .base import CATEGORY, AnimatorNode, advanced
 from .inputs import percent_inputs, size_inputs
 from .managed import ManagedNetwork, encode_reference, expect_temporal_vae, image_embedding
-from .model import POSE, TIME_IDS, PoseCondition
+from .model import TIME_IDS
+from .pose_cond import POSE, PoseCondition
 from .sockets import FaceEncoderSocket, FaceSocket, PoseNetSocket, expect
 
 _LOADER = "Load Animator Models"

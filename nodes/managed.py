@@ -56,8 +56,8 @@ class ManagedNetwork:
         return self.module(*on_device, **options).to(mm.intermediate_device())
 
 
-class _TemporalAutoencoder(nn.Module):
-    """diffusers' temporal VAE with the two methods comfy.sd.VAE calls; keys stay those of the file."""
+class _Autoencoder(nn.Module):
+    """A diffusers VAE with the two methods comfy.sd.VAE calls; keys stay those of the file."""
 
     def __init__(self, vae: nn.Module):
         super().__init__()
@@ -74,16 +74,24 @@ class _TemporalAutoencoder(nn.Module):
         """[b 3 H W] in [-1, 1] -> posterior mode [b 4 h w], not multiplied by the scaling factor."""
         return self.quant_conv(self.encoder(pixels)).chunk(2, dim=1)[0]
 
+
+class _TemporalAutoencoder(_Autoencoder):
     def decode(self, latents: Tensor) -> Tensor:
         """[f 4 h w] of frames that belong together -> [f 3 H W]."""
         not_image_only = torch.zeros(1, len(latents), dtype=latents.dtype, device=latents.device)
         return self.decoder(latents, num_frames=len(latents), image_only_indicator=not_image_only)
 
 
-class TemporalVAE(comfy.sd.VAE):
-    """SVD's VAE of any size as a core VAE; core's own class knows the published size only."""
+class _ImageAutoencoder(_Autoencoder):
+    def decode(self, latents: Tensor) -> Tensor:
+        """[b 4 h w] of pictures that know nothing of each other -> [b 3 H W]."""
+        return self.decoder(self.post_quant_conv(latents))
 
-    def __init__(self, vae: nn.Module):
+
+class _DiffusersVAE(comfy.sd.VAE):
+    """A VAE of any size as a core VAE; core's own class knows the published sizes only."""
+
+    def __init__(self, vae: nn.Module, network: nn.Module):
         # Core builds the smallest VAE it knows, which sets every attribute this version of ComfyUI needs.
         super().__init__(sd={"pixel_space_vae": torch.zeros(1)})
         self.downscale_ratio = self.upscale_ratio = 2 ** (len(vae.config.block_out_channels) - 1)
@@ -96,11 +104,25 @@ class TemporalVAE(comfy.sd.VAE):
         self.memory_used_encode = lambda shape, dtype: shape[2] * shape[3] * 10 * width * mm.dtype_size(dtype)
         self.working_dtypes = [torch.float16, torch.bfloat16, torch.float32]
         self.vae_dtype = mm.vae_dtype(self.device, self.working_dtypes)
-        self.first_stage_model = use_comfy_ops(_TemporalAutoencoder(vae)).to(self.vae_dtype)
+        self.first_stage_model = use_comfy_ops(network).to(self.vae_dtype)
         self.size = None
         self.patcher = ModelPatcher(
             self.first_stage_model, load_device=self.device, offload_device=mm.vae_offload_device()
         )
+
+
+class TemporalVAE(_DiffusersVAE):
+    """SVD's VAE: frames of a clip are decoded together."""
+
+    def __init__(self, vae: nn.Module):
+        super().__init__(vae, _TemporalAutoencoder(vae))
+
+
+class ImageVAE(_DiffusersVAE):
+    """Stable Diffusion's VAE, for single pictures."""
+
+    def __init__(self, vae: nn.Module):
+        super().__init__(vae, _ImageAutoencoder(vae))
 
 
 def expect_temporal_vae(vae: Any) -> comfy.sd.VAE:
@@ -129,7 +151,7 @@ def encode_reference(vae: comfy.sd.VAE, pixels: Tensor) -> Tensor:
     Our own VAE computes in float32 whatever its storage, as the official code does: the picture's detail hangs on it.
     A VAE of a core loader works as core has set it up.
     """
-    if not isinstance(vae, TemporalVAE):
+    if not isinstance(vae, _DiffusersVAE):
         return vae.encode((pixels.permute(0, 2, 3, 1) + 1) / 2)
     memory = vae.memory_used_encode(pixels.shape, torch.float32)
     mm.load_models_gpu([vae.patcher], memory_required=memory)

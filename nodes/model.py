@@ -6,7 +6,6 @@ wants one row per guidance half, so they are thinned out again.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -24,29 +23,10 @@ from torch import Tensor, nn
 from ..stableanimator_core.errors import InputError
 from ..stableanimator_core.models.unet import AdapterOptions, denoise
 from .managed import use_comfy_ops
+from .pose_cond import POSE, SigmaRange, pose_cond, pose_of_batch
 
 ADAPTER = "stableanimator_adapter"
-POSE = "stableanimator_pose"
 TIME_IDS = "stableanimator_time_ids"
-
-# Features of a short clip stay on the device for the whole run; longer ones are sent window by window.
-_KEEP_ON_DEVICE_BYTES = 256 * 2**20
-
-
-@dataclass(frozen=True)
-class SigmaRange:
-    """The part of the sampling in which something acts: from `start` down to `end`, both noise levels included."""
-
-    start: float = float("inf")
-    end: float = 0.0
-
-    def __contains__(self, sigma: float) -> bool:
-        return self.end <= sigma <= self.start
-
-    @classmethod
-    def of_percents(cls, model_sampling: Any, start: float, end: float) -> SigmaRange:
-        """From percents of the sampling, 0..1, as core counts them."""
-        return cls(float(model_sampling.percent_to_sigma(start)), float(model_sampling.percent_to_sigma(end)))
 
 
 @dataclass(frozen=True)
@@ -55,39 +35,6 @@ class AdapterPatch:
 
     options: AdapterOptions
     sigmas: SigmaRange
-
-
-@dataclass(frozen=True)
-class PoseCondition:
-    """What ApplyPoseNet puts into CONDITIONING: features [f c h w] on the CPU, and when they act (percents)."""
-
-    features: Tensor
-    start: float = 0.0
-    end: float = 1.0
-
-
-class PoseParts(tuple):
-    """Pose features of each guidance half with their ranges; a kind of its own, so that core passes it through."""
-
-
-class CONDPose(comfy.conds.CONDRegular):
-    """Per-frame features. Never repeated or copied for the batch; a half without pose holds one broadcast zero."""
-
-    def __init__(self, cond: Tensor, sigmas: SigmaRange | None = None):
-        super().__init__(cond)
-        self.sigmas = sigmas or SigmaRange()
-
-    def _copy_with(self, cond: Tensor) -> CONDPose:
-        return CONDPose(cond, self.sigmas)
-
-    def process_cond(self, batch_size: int, **kwargs: Any) -> CONDPose:
-        return self
-
-    def can_concat(self, other: Any) -> bool:
-        return isinstance(other, CONDPose)
-
-    def concat(self, others: Sequence[CONDPose]) -> PoseParts:
-        return PoseParts((cond.cond, cond.sigmas) for cond in (self, *others))
 
 
 class DiffusionUNet(nn.Module):
@@ -140,12 +87,12 @@ class DiffusionUNet(nn.Module):
             time_ids[::num_frames],
             pose_features=pose_features,
             adapter=adapter,
-            attention=None if x.device.type == "cpu" else _core_attention,
+            attention=None if x.device.type == "cpu" else core_attention,
         )
         return output.flatten(0, 1)
 
 
-def _core_attention(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
+def core_attention(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
     """Softmax attention of [b k n d] by what ComfyUI was started with: xformers, sage, torch, ...
 
     Not on the CPU, where core splits attention to save memory and torch's own is faster.
@@ -201,26 +148,8 @@ class StableAnimatorModel(comfy.model_base.BaseModel):
             "c_concat": comfy.conds.CONDNoiseShape(image_latents),
             "c_crossattn": comfy.conds.CONDCrossAttn(tokens),
             "time_ids": comfy.conds.CONDRegular(time_ids),
-            "pose_features": self._pose_cond(kwargs.get(POSE), noise, device),
+            "pose_features": pose_cond(self, kwargs.get(POSE), self.pose_channels, noise, device),
         }
-
-    def _pose_cond(self, pose: PoseCondition | None, noise: Tensor, device: torch.device) -> CONDPose:
-        dtype = self.manual_cast_dtype or self.get_dtype()
-        if pose is None:
-            return CONDPose(torch.zeros(1, self.pose_channels, 1, 1, dtype=dtype))
-        expected = (noise.shape[0], self.pose_channels, *noise.shape[-2:])
-        if tuple(pose.features.shape) != expected:
-            frames, channels, height, width = pose.features.shape
-            raise InputError(
-                "pose images",
-                f"are {frames} frames of {width * 8} x {height * 8} ({channels} channels), the latent has "
-                f"{expected[0]} frames of {expected[3] * 8} x {expected[2] * 8} ({expected[1]} channels)",
-                "give both the same number of frames and the same size, and use the pose net of the same model",
-            )
-        features = pose.features.to(dtype)
-        if features.numel() * features.element_size() <= _KEEP_ON_DEVICE_BYTES:
-            features = features.to(device)
-        return CONDPose(features, SigmaRange.of_percents(self.model_sampling, pose.start, pose.end))
 
     def apply_model(
         self,
@@ -235,27 +164,11 @@ class StableAnimatorModel(comfy.model_base.BaseModel):
         """Settle what depends on the noise level here, outside of what TorchCompileModel compiles."""
         options = {} if transformer_options is None else transformer_options
         sigma = float(t.max())
-        kwargs["pose_features"] = _pose_of_batch(kwargs["pose_features"], x, sigma, options)
+        kwargs["pose_features"] = pose_of_batch(kwargs["pose_features"], x, sigma, options)
         patch: AdapterPatch | None = options.get(ADAPTER)
         active = patch is not None and sigma in patch.sigmas
         kwargs["adapter"] = patch.options if active else AdapterOptions(strength=0.0 if patch else 1.0)
         return super().apply_model(x, t, c_concat, c_crossattn, control, options, **kwargs)
-
-
-def _pose_of_batch(parts: PoseParts, x: Tensor, sigma: float, options: dict[str, Any]) -> Tensor:
-    """Features of each half in the order of the batch, [bf c h w] on the device of x; zeros where they do not act."""
-    num_frames = x.shape[0] // len(parts)
-    window = options.get("context_window")
-    rows = []
-    for features, sigmas in parts:
-        if (
-            window is not None and features.shape[0] > num_frames
-        ):  # core's own window nodes do not slice axis 0
-            features = features[list(window.index_list)]
-        if sigma not in sigmas:
-            features = features.new_zeros(1, features.shape[1], 1, 1)
-        rows.append(features.to(x.device).expand(num_frames, -1, *x.shape[-2:]))
-    return torch.cat(rows)
 
 
 def model_patcher(unet: nn.Module, storage: torch.dtype, compute: torch.dtype | None) -> ModelPatcher:

@@ -225,7 +225,7 @@ def test_comfyuis_own_attention_gives_the_same_latents(core_comfy, pack, models,
 
     def counted(unet, *args, attention, **options):
         calls.append(attention)
-        return denoise(unet, *args, attention=module._core_attention, **options)
+        return denoise(unet, *args, attention=module.core_attention, **options)
 
     denoise = module.denoise
     monkeypatch.setattr(module, "denoise", counted)
