@@ -47,7 +47,8 @@ class JointStage(Stage):
 
     def losses(self, random: np.random.Generator, progress: float) -> dict[str, Tensor]:
         pixels, points, seen = self._drawn(random.choice(self.numbers, self.batch), random)
-        logits, seen_logits = self.network(pixels)
+        with torch.autocast("cpu", torch.bfloat16):
+            logits, seen_logits = (output.float() for output in self.network(pixels))
         inside = seen & (points > 0).all(dim=2) & (points < 1).all(dim=2)
         height, width = logits.shape[-2:]
         cells = (points.clamp(0, 0.999) * torch.tensor([width, height])).long()

@@ -83,7 +83,9 @@ class RecogniserStage(Stage):
         faces = faces_for_training(self.store, self.numbers[chosen], random)
         labels = torch.from_numpy(self.labels[chosen])
         margin = _MARGIN * min(1.0, max(0.0, progress - 0.1) / 0.3)
-        return {"arcface": self.head(self.face(faces), labels, margin)}
+        with torch.autocast("cpu", torch.bfloat16):
+            identities = self.face(faces)
+        return {"arcface": self.head(identities.float(), labels, margin)}
 
     def evaluate(self) -> dict[str, float]:
         numbers = self.store.with_face(self.store.held_out)

@@ -2,10 +2,8 @@
 
 Layout: Stable Video Diffusion's AutoencoderKLTemporalDecoder (diffusers), /8 and 4 channels, narrower.
 Loss: L1, sharper on faces; L1 of differences to the right and downwards at three scales, in place of a perceptual
-network; a small KL. The temporal layers begin as the identity and are left out until the last phase, where the
-decoder sees single frames and short clips.
-While it trains, latents are brought to mean 0 and variance 1 per channel between encoder and decoder; `folded`
-moves those numbers into the weights, so that diffusion sees unit variance after the scaling factor.
+network; L1 of blurred colours, hues above all; a small KL. The temporal layers begin as the identity and are left
+out until the last phase, where the decoder sees single frames and short clips.
 Axes: b pictures, f frames of a clip, H W pixels, h w latent cells.
 """
 
@@ -15,21 +13,19 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 
-from ...models.vae import SCALING_FACTOR, build_vae
+from ...models.vae import SCALING_FACTOR
 from ...preprocess import from_uint8
 from ...weights.files import save_weights
 from .loop import Stage
+from .normalised_vae import NormalisedVAE, folded
 from .store import FrameStore
-
-if TYPE_CHECKING:
-    from diffusers import AutoencoderKLTemporalDecoder
 
 CONFIG: dict[str, Any] = {
     "_class_name": "AutoencoderKLTemporalDecoder",
@@ -45,6 +41,7 @@ CONFIG: dict[str, Any] = {
 _FACE_WEIGHT = 2.0  # added to 1 where the face is
 _EDGE_WEIGHT = 1.0
 _KL_WEIGHT = 1e-4
+_GREY_WEIGHT, _HUE_WEIGHT = 0.5, 3.0
 
 
 @dataclass(frozen=True)
@@ -67,79 +64,6 @@ class Phase:
 PHASES = (Phase(0.4, 32, 32), Phase(0.65, 64, 10), Phase(0.85, 128, 4), Phase(1.0, 128, 4, temporal=True))
 """Many cheap cuts teach colours and edges first. Whole pictures come later, because group norms differ between cuts
 and wholes; temporal layers last, as Stable Video Diffusion trained its own."""
-
-_MOMENTUM = 0.02
-_FIRST_LOG_VARIANCE = -6.0
-
-
-class NormalisedVAE(nn.Module):
-    """The VAE with running statistics of its latents, which stand between encoder and decoder."""
-
-    latent_mean: Tensor
-    latent_std: Tensor
-    frozen: Tensor
-
-    def __init__(self, config: Mapping[str, Any]):
-        super().__init__()
-        self.config = dict(config)
-        self.vae = build_vae(config)
-        channels = int(config["latent_channels"])
-        with torch.no_grad():  # begin with little noise: at variance 1 nothing would get through
-            self.vae.quant_conv.weight[channels:] *= 0.1
-            self.vae.quant_conv.bias[channels:] = _FIRST_LOG_VARIANCE  # pyright: ignore[reportOptionalSubscript]
-        _make_temporal_layers_identity(self.vae.decoder)
-        self.register_buffer("latent_mean", torch.zeros(channels))
-        self.register_buffer("latent_std", torch.ones(channels))
-        self.register_buffer("frozen", torch.zeros((), dtype=torch.bool))
-
-    def encode(self, pixels: Tensor) -> tuple[Tensor, Tensor]:
-        """Pictures [b 3 H W] in [-1, 1] to mean and log variance [b 4 h w] of unit-variance latents."""
-        moments = self.vae.quant_conv(self.vae.encoder(pixels)).float()
-        mean, log_variance = moments.chunk(2, dim=1)
-        if self.training and not self.frozen:
-            self._follow(mean.detach())
-        mean = (mean - self.latent_mean[:, None, None]) / self.latent_std[:, None, None]
-        return mean, log_variance.clamp(-12, 4)
-
-    def decode(self, latents: Tensor, num_frames: int) -> Tensor:
-        """Unit-variance latents [b 4 h w] to pictures; b is a multiple of `num_frames`."""
-        return self.vae.decode(latents, num_frames=num_frames).sample.float()  # pyright: ignore[reportAttributeAccessIssue]
-
-    def decode_spatially(self, latents: Tensor) -> Tensor:
-        """As `decode`, without the temporal layers."""
-        decoder = self.vae.decoder
-        x = decoder.conv_in(latents)
-        first, *others = decoder.mid_block.resnets
-        x = first.spatial_res_block(x, None)
-        for resnet, attention in zip(others, decoder.mid_block.attentions, strict=False):
-            x = resnet.spatial_res_block(attention(x), None)
-        for block in decoder.up_blocks:
-            for resnet in block.resnets:
-                x = resnet.spatial_res_block(x, None)
-            for upsampler in block.upsamplers or ():
-                x = upsampler(x)
-        return decoder.conv_out(decoder.conv_act(decoder.conv_norm_out(x))).float()
-
-    @torch.no_grad()
-    def freeze(self, pixels: list[Tensor]) -> None:
-        """Take the statistics of these batches for good."""
-        moments = [self.vae.quant_conv(self.vae.encoder(batch)).float() for batch in pixels]
-        means = torch.cat([moment.chunk(2, dim=1)[0] for moment in moments])
-        self.latent_mean.copy_(means.mean(dim=(0, 2, 3)))
-        self.latent_std.copy_(means.std(dim=(0, 2, 3)))
-        self.frozen.fill_(True)
-
-    def keep_encoder(self) -> None:
-        """No gradients for the encoder from now on."""
-        self.vae.encoder.requires_grad_(False)
-        self.vae.quant_conv.requires_grad_(False)
-
-    def _follow(self, mean: Tensor) -> None:
-        std = mean.std(dim=(0, 2, 3)).clamp_min(1e-4)
-        untouched = bool((self.latent_std == 1).all())
-        share = 1.0 if untouched else _MOMENTUM
-        self.latent_mean.lerp_(mean.mean(dim=(0, 2, 3)), share)
-        self.latent_std.lerp_(std, share)
 
 
 class VAEStage(Stage):
@@ -168,12 +92,12 @@ class VAEStage(Stage):
         torch.manual_seed(seed)
         self.config = dict(config or CONFIG)
         self.network: NormalisedVAE = NormalisedVAE(self.config)
-        self.store, self.phases = store, tuple(phases)
+        self.store, self.schedule = store, tuple(phases)
         self.num_frames = min(num_frames, store.plan.num_frames)
         self.starts = store.clip_starts()
 
     def losses(self, random: np.random.Generator, progress: float) -> dict[str, Tensor]:
-        phase = next((phase for phase in self.phases if progress < phase.until), self.phases[-1])
+        phase = next((phase for phase in self.schedule if progress < phase.until), self.schedule[-1])
         if phase.temporal:
             self._stand_still()
         num_frames = int(random.choice([1, 2, self.num_frames])) if phase.temporal else 1
@@ -192,6 +116,7 @@ class VAEStage(Stage):
         return {
             "l1": (weight * (decoded - pixels).abs()).mean() / weight.mean(),
             "edges": _EDGE_WEIGHT * edge_loss(decoded, pixels, weight),
+            "colour": colour_loss(decoded, pixels),
             "kl": _KL_WEIGHT * (mean**2 + log_variance.exp() - 1 - log_variance).mean() / 2,
         }
 
@@ -258,19 +183,6 @@ class VAEStage(Stage):
         return torch.cat(pixels), torch.cat(weights)
 
 
-@torch.no_grad()
-def _make_temporal_layers_identity(decoder: nn.Module) -> None:
-    for name, module in decoder.named_modules():
-        if name.endswith("temporal_res_block"):
-            nn.init.zeros_(module.conv2.weight)
-            nn.init.zeros_(module.conv2.bias)
-        if name.endswith("time_conv_out"):
-            nn.init.zeros_(module.weight)
-            nn.init.zeros_(module.bias)
-            for channel in range(len(module.weight)):
-                module.weight[channel, channel, module.weight.shape[2] // 2] = 1
-
-
 def edge_loss(decoded: Tensor, pixels: Tensor, weight: Tensor, scales: int = 3) -> Tensor:
     """L1 of neighbours' differences [b c H W], in both directions, at full size, half of it, ..."""
     total = decoded.new_zeros(())
@@ -283,21 +195,13 @@ def edge_loss(decoded: Tensor, pixels: Tensor, weight: Tensor, scales: int = 3) 
     return total / scales
 
 
+def colour_loss(decoded: Tensor, pixels: Tensor) -> Tensor:
+    """L1 of brightness, and of colour without it, [b 3 H W] at a quarter of the size: hues are learned late."""
+    error = F.avg_pool2d(decoded - pixels, 4)
+    grey = error.mean(dim=1, keepdim=True)
+    return _GREY_WEIGHT * grey.abs().mean() + _HUE_WEIGHT * (error - grey).abs().mean()
+
+
 def psnr(error: Tensor) -> float:
     """Peak signal-to-noise ratio in dB of a mean squared error on the scale 0..1."""
     return float(-10 * error.clamp_min(1e-10).log10())
-
-
-@torch.no_grad()
-def folded(network: NormalisedVAE) -> AutoencoderKLTemporalDecoder:
-    """A VAE of its own whose latents times the scaling factor are the unit-variance ones."""
-    vae = build_vae(network.config)
-    vae.load_state_dict(network.vae.state_dict())
-    channels = len(network.latent_std)
-    scale = 1 / (network.latent_std * SCALING_FACTOR)
-    weight, bias = vae.quant_conv.weight, vae.quant_conv.bias
-    weight[:channels] *= scale[:, None, None, None]
-    bias[:channels] = (bias[:channels] - network.latent_mean) * scale  # pyright: ignore[reportOptionalSubscript]
-    bias[channels:] -= 2 * float(np.log(SCALING_FACTOR))  # pyright: ignore[reportOptionalSubscript]
-    vae.decoder.conv_in.weight *= SCALING_FACTOR
-    return vae.eval()
