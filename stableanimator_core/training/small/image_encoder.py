@@ -1,8 +1,8 @@
-"""The small CLIP image encoder, trained without captions: two frames of the same person belong together.
+"""The small CLIP image encoder, trained without captions: two frames of the same clip belong together.
 
 Layout: CLIPVisionModelWithProjection (transformers). Losses: InfoNCE (van den Oord et al., arXiv:1807.03748) between
-frames of different clips of a person, and a linear head that tells the mean colours around body joints and in the
-corners, so that clothes and background stay in the vector. Input through `preprocess.clip_pixels`.
+frames of a clip, which share person, clothes and place, each cut and mirrored by chance; and a linear head that tells
+the mean colours around body joints and in the corners. Input through `preprocess.clip_pixels`.
 Axes: b pictures, d projection, k coloured places.
 """
 
@@ -49,6 +49,7 @@ _PLACES = (
 _PATCH = 3  # pixels around a place, on each side
 _TEMPERATURE = 0.1
 _COLOUR_WEIGHT = 2.0
+_SMALLEST_CUT = 0.7  # of the picture's side
 _DROPPED = 0.5  # share of training pictures in which a rectangle is painted over
 
 
@@ -59,7 +60,7 @@ class ImageEncoderStage(Stage):
         store: the pictures.
         seed: of the first weights.
         config: of the encoder.
-        batch: people of a step, two pictures each.
+        batch: clips of a step, two pictures each.
     """
 
     name = "image-encoder"
@@ -76,17 +77,12 @@ class ImageEncoderStage(Stage):
         self.norm = nn.BatchNorm1d(width, affine=False)  # what `export` folds in
         self.colours = nn.Linear(width, 3 * (len(_PLACES) + 2))
         self.network = nn.ModuleDict({"encoder": self.encoder, "norm": self.norm, "colours": self.colours})
-        per_person = store.plan.clips * store.plan.num_frames
-        self.by_person = store.training.reshape(-1, per_person)
+        self.starts = store.clip_starts()
 
     def losses(self, random: np.random.Generator, progress: float) -> dict[str, Tensor]:
-        people = random.choice(len(self.by_person), min(self.batch, len(self.by_person)), replace=False)
-        clips, length = self.store.plan.clips, self.store.plan.num_frames
-        numbers = []
-        for person in people:
-            pair = random.choice(clips, 2, replace=clips < 2) * length + random.integers(length, size=2)
-            numbers.append(self.by_person[person][pair])
-        chosen = np.stack(numbers, axis=1).reshape(-1)  # first pictures, then second ones
+        starts = random.choice(self.starts, min(self.batch, len(self.starts)), replace=False)
+        last = self.store.plan.num_frames - 1
+        chosen = np.concatenate([starts, starts + last])  # as far apart as a clip allows
         vectors = self.norm(self.encoder(self._pixels(chosen, random)).image_embeds)
         colours, known = colours_of(self.store, chosen)
         wrong = (self.colours(vectors) - colours).abs() * known
@@ -97,8 +93,8 @@ class ImageEncoderStage(Stage):
 
     def evaluate(self) -> dict[str, float]:
         starts = self.store.clip_starts(held_out=True)
-        clips = self.store.plan.clips
-        first, second = starts[::clips][:100], starts[clips - 1 :: clips][:100]
+        first = starts[:: max(1, len(starts) // 100)][:100]
+        second = first + self.store.plan.num_frames - 1
         numbers = np.concatenate([first, second])
         vectors = torch.cat(
             [self.norm(self.encoder(self._pixels(part)).image_embeds) for part in np.array_split(numbers, 4)]
@@ -177,9 +173,16 @@ def colours_of(store: FrameStore, numbers: np.ndarray) -> tuple[Tensor, Tensor]:
 
 
 def _varied(picture: np.ndarray, random: np.random.Generator) -> np.ndarray:
-    """Sometimes with a rectangle of one colour, so that no single place gives the person away."""
+    """A part of the picture, mirrored or not, sometimes with a rectangle of one colour painted over it, so that no
+    single place gives the clip away."""
+    size = picture.shape[0]
+    side = int(size * random.uniform(_SMALLEST_CUT, 1))
+    top, left = random.integers(size - side + 1, size=2)
+    picture = picture[top : top + side, left : left + side]
+    if random.random() < 0.5:
+        picture = picture[:, ::-1]
+    picture = np.ascontiguousarray(picture)
     if random.random() < _DROPPED:
-        height, width = picture.shape[:2]
-        top, left = random.integers(height * 3 // 4), random.integers(width * 3 // 4)
-        picture[top : top + height // 4, left : left + width // 4] = random.integers(0, 256, 3)
+        top, left = random.integers(side * 3 // 4, size=2)
+        picture[top : top + side // 4, left : left + side // 4] = random.integers(0, 256, 3)
     return picture
