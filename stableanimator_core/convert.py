@@ -20,6 +20,7 @@ import torch
 from torch import Tensor
 
 from .errors import WeightsError
+from .weights.animate_anyone import read_image_vae
 from .weights.files import Weights, read_weights, save_weights
 from .weights.load import build_empty, load_exactly, model_config
 from .weights.roles import kind_of
@@ -28,7 +29,21 @@ from .weights.svd import Part, open_svd, read_image_encoder, read_vae, single_fi
 log = logging.getLogger(__name__)
 
 DTYPES = {"fp16": torch.float16, "bf16": torch.bfloat16, "fp32": torch.float32}
-ROLES = ("unet", "pose_net", "face_encoder", "face_recognizer", "vae", "image_encoder", "svd")
+ROLES = (
+    "unet",
+    "pose_net",
+    "face_encoder",
+    "face_recognizer",
+    "vae",
+    "image_encoder",
+    "svd",
+    "denoising_unet",
+    "reference_unet",
+    "motion_module",
+    "pose_guider",
+    "image_vae",
+)
+_PARTS = {"vae": read_vae, "image_encoder": read_image_encoder, "image_vae": read_image_vae}
 
 
 def convert(
@@ -127,8 +142,8 @@ def _svd_weights(source: Path) -> Weights:
 
 def _model_weights(role: str, source: Path, config: Mapping[str, Any] | None) -> Weights:
     """One complete model in its own names, proven by loading it."""
-    if role in ("vae", "image_encoder"):
-        part = (read_vae if role == "vae" else read_image_encoder)(source)
+    if role in _PARTS:
+        part = _PARTS[role](source)
     else:
         weights = read_weights(source)
         part = Part(weights.state, model_config(role, weights, source), source)

@@ -9,13 +9,13 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from .doctor_layouts import hash_note, layout_of
 from .errors import InputError, WeightsError
-from .weights.locate import KNOWN_FILES, KnownFile, survey
+from .weights.locate import KNOWN_FILES, OWN_FILES, STABLEANIMATOR, KnownFile, survey
 
 OPTIONAL = {
     "face_recognizer": "its numbers can be read out of glintr100.onnx",
@@ -56,6 +56,7 @@ class Row:
         remedy: what to do about it.
         licence: one line.
         others: further copies, which are not used.
+        needed: whether a system that is in use needs the file.
     """
 
     role: str
@@ -68,17 +69,20 @@ class Row:
     remedy: str
     licence: str
     others: tuple[Path, ...] = ()
+    needed: bool = True
 
     @property
     def state(self) -> str:
         """ "ok", "bad" (there, but unusable), "missing", or "optional" (missing, but not needed)."""
         if self.path is None:
-            return "optional" if self.role in OPTIONAL else "missing"
+            return "missing" if self.needed and self.role not in OPTIONAL else "optional"
         return "bad" if self.problem else "ok"
 
 
 def examine(roots: Iterable[str | Path], *, check_hashes: bool = False) -> list[Row]:
     """One row for every file the project can use.
+
+    Files of a system of which nothing is there are optional; of an empty folder those of Animate Anyone.
 
     Args:
         roots: folders to search, themselves and below.
@@ -86,7 +90,16 @@ def examine(roots: Iterable[str | Path], *, check_hashes: bool = False) -> list[
     """
     roots = [Path(root) for root in roots]
     found = survey(roots)
-    return [_row(known, found[role], check_hashes) for role, known in KNOWN_FILES.items()]
+    used = _systems_in_use(found)
+    return [
+        _row(known, found[role], check_hashes, not known.system or known.system in used)
+        for role, known in KNOWN_FILES.items()
+    ]
+
+
+def _systems_in_use(found: Mapping[str, Sequence[Path]]) -> set[str]:
+    used = {system for system, roles in OWN_FILES.items() if any(found[role] for role in roles)}
+    return used or {STABLEANIMATOR}
 
 
 def provider_lines() -> list[str]:
@@ -153,11 +166,23 @@ def main(arguments: list[str] | None = None) -> int:
     return 1 if any(row.state in ("bad", "missing") for row in rows) else 0
 
 
-def _row(known: KnownFile, places: Sequence[Path], check_hash: bool) -> Row:
+def _row(known: KnownFile, places: Sequence[Path], check_hash: bool, needed: bool) -> Row:
     if not places:
-        where = f"get {known.names[0]} from {known.url}"
-        remedy = f"{OPTIONAL[known.role]}; or {where}" if known.role in OPTIONAL else where
-        return Row(known.role, known.label, None, 0, known.size, "", "not found", remedy, known.licence)
+        remedy = f"get {known.names[0]} from {known.url}"
+        why = OPTIONAL.get(known.role, "" if needed else f"only {known.system} needs it")
+        remedy = f"{why}; or {remedy}" if why else remedy
+        return Row(
+            known.role,
+            known.label,
+            None,
+            0,
+            known.size,
+            "",
+            "not found",
+            remedy,
+            known.licence,
+            needed=needed,
+        )
     path, *others = places
     layout = problem = remedy = ""
     try:

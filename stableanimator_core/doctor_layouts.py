@@ -12,7 +12,18 @@ from .weights.locate import KnownFile
 if TYPE_CHECKING:
     from .onnx_sessions import OnnxHeader
 
-_PUBLISHED_TENSORS = {"unet": 1460, "pose_net": 19, "face_encoder": 56, "face_recognizer": 925}
+_PUBLISHED_TENSORS = {
+    "unet": 1460,
+    "pose_net": 19,
+    "face_encoder": 56,
+    "face_recognizer": 925,
+    "denoising_unet": 686,
+    "reference_unet": 682,
+    "motion_module": 588,
+    "pose_guider": 16,
+    "image_vae": 248,
+}
+_SD_TOKEN_WIDTH = 768  # of Stable Diffusion 1.5 and so of CLIP ViT-L's projection
 
 
 def layout_of(path: Path, role: str) -> str:
@@ -55,6 +66,19 @@ def _svd_layout(path: Path) -> str:
     )
 
 
+def _clip_layout(path: Path) -> str:
+    """A CLIP image encoder whose tokens are as wide as Stable Diffusion's; small models carry their configuration."""
+    from .weights.svd import read_image_encoder
+
+    part = read_image_encoder(path)
+    width = part.state["visual_projection.weight"].shape[0]
+    published = len(part.state["vision_model.pre_layrnorm.weight"]) >= _SD_TOKEN_WIDTH
+    if published and width != _SD_TOKEN_WIDTH:
+        problem = f"is a CLIP image encoder with tokens of {width} numbers, not ViT-L's {_SD_TOKEN_WIDTH}"
+        raise WeightsError(str(path), problem, "use the file this row names")
+    return f"{len(part.state)} tensors, tokens of {width}"
+
+
 def _onnx_layout(check: Callable[[OnnxHeader, str], None]) -> Callable[[Path], str]:
     def layout(path: Path) -> str:
         from .onnx_sessions import read_header
@@ -92,6 +116,7 @@ def _check_face_embedder(header: OnnxHeader, source: str) -> None:
 
 _LAYOUTS: dict[str, Callable[[Path], str]] = {
     "svd": _svd_layout,
+    "clip_vision_l": _clip_layout,
     "person_detector": _onnx_layout(_check_person_detector),
     "pose_estimator": _onnx_layout(_check_pose_estimator),
     "face_detector": _onnx_layout(_check_face_detector),

@@ -1,6 +1,6 @@
 """Fetches the official weight files for those who ask for it, and only then.
 
-    python -m stableanimator_core.download --to DIR [--role ROLE ...] [--accept-licences]
+    python -m stableanimator_core.download --to DIR [--system SYSTEM | --role ROLE ...] [--accept-licences]
 
 Without --accept-licences it lists files, sizes and licences, and stops. Downloads go through huggingface_hub:
 an interrupted one is resumed, HF_ENDPOINT names a mirror. Size and SHA-256 are checked before and after.
@@ -20,7 +20,7 @@ from typing import NamedTuple
 
 from .doctor_layouts import sha256_of
 from .errors import InputError, WeightsError
-from .weights.locate import KNOWN_FILES
+from .weights.locate import ANIMATE_ANYONE, KNOWN_FILES, STABLEANIMATOR
 
 _SPARE_BYTES = 1 << 28
 
@@ -43,6 +43,7 @@ class HubFile(NamedTuple):
 
 _OFFICIAL = "FrancisRing/StableAnimator"
 _ANTELOPE = "DIAMONIK7777/antelopev2"
+_ANYONE, _ANYONE_FOLDER = "patrolli/AnimateAnyone", "AnimateAnyone"
 _COPY = "a copy of InsightFace's archive by a third party; the hash says that it is the same"
 HUB_FILES = {
     "unet": HubFile(_OFFICIAL, "Animation/unet.pth"),
@@ -61,10 +62,25 @@ HUB_FILES = {
         "SVD",
         "accept its licence on the model page first, then log in: hf auth login",
     ),
+    "denoising_unet": HubFile(_ANYONE, "denoising_unet.pth", _ANYONE_FOLDER),
+    "reference_unet": HubFile(_ANYONE, "reference_unet.pth", _ANYONE_FOLDER),
+    "motion_module": HubFile(_ANYONE, "motion_module.pth", _ANYONE_FOLDER),
+    "pose_guider": HubFile(_ANYONE, "pose_guider.pth", _ANYONE_FOLDER),
+    "image_vae": HubFile("stabilityai/sd-vae-ft-mse", "diffusion_pytorch_model.safetensors", "sd-vae-ft-mse"),
+    "clip_vision_l": HubFile("lambdalabs/sd-image-variations-diffusers", "image_encoder/pytorch_model.bin"),
 }
 """role -> its file on the hub."""
 
-DEFAULT_ROLES = tuple(role for role in HUB_FILES if role != "face_recognizer")
+SYSTEMS = {"stableanimator": STABLEANIMATOR, "animate-anyone": ANIMATE_ANYONE}
+
+
+def roles_of(system: str) -> tuple[str, ...]:
+    """The roles that one of `SYSTEMS` needs, those that both need included."""
+    return tuple(
+        role
+        for role in HUB_FILES
+        if KNOWN_FILES[role].system in ("", SYSTEMS[system]) and role != "face_recognizer"
+    )
 
 
 def licence_text(roles: Sequence[str]) -> str:
@@ -133,15 +149,19 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument(
         "--to", type=Path, required=True, metavar="DIR", help="for example ComfyUI/models/stableanimator"
     )
-    parser.add_argument("--role", nargs="+", choices=sorted(HUB_FILES), default=list(DEFAULT_ROLES))
+    parser.add_argument(
+        "--system", choices=SYSTEMS, default="stableanimator", help="whose files, unless --role says which"
+    )
+    parser.add_argument("--role", nargs="+", choices=sorted(HUB_FILES))
     parser.add_argument("--accept-licences", action="store_true", help="you have read them and agree")
     options = parser.parse_args(arguments)
-    sys.stdout.write(licence_text(options.role) + "\n")
+    roles = options.role or roles_of(options.system)
+    sys.stdout.write(licence_text(roles) + "\n")
     if not options.accept_licences:
         sys.stdout.write("Nothing was fetched. Read the licences; if you agree, add --accept-licences.\n")
         return 2
     try:
-        fetch_all(options.role, options.to, on_file=lambda role, path: _say(f"{role}: {path}"))
+        fetch_all(roles, options.to, on_file=lambda role, path: _say(f"{role}: {path}"))
     except InputError as error:
         sys.stderr.write(f"{error}\n")
         return 1

@@ -81,8 +81,8 @@ def transformer_block(
         reference: keys and values [r s c]; r is 1 or the number of rows that see them.
         rows: whether each row of `x` sees the reference.
     """
-    normed = block.norm1(x) if normed is None else normed
-    attended = self_attention(block.attn1, normed, kernel, reference, rows)
+    entering = block.norm1(x) if normed is None else normed
+    attended = self_attention(block.attn1, entering, kernel, reference, rows)
     x = add_to(attended, x)
     x = add_to(x, cross_attention(block.attn2, lambda: block.norm2(x), tokens, kernel))
     flat = x.flatten(0, 2)
@@ -108,8 +108,8 @@ def self_attention(
                 _followed_by(own, stored, seen) for own, stored in zip((keys, values), reference, strict=True)
             )
             seen += len(members)
-        arguments = (y.flatten(0, 1) for y in (query[part], keys, values))
-        mixed.append(attend(*arguments, attn.heads, kernel))
+        queries, keys, values = (y.flatten(0, 1) for y in (query[part], keys, values))
+        mixed.append(attend(queries, keys, values, attn.heads, kernel))
     return attn.to_out[0](joined(mixed, 0)).view_as(x)
 
 

@@ -19,9 +19,9 @@ from torch import Tensor, nn
 from ..errors import InputError
 from ..models.fast_blocks import run, silu, spatial_residual
 from ..models.id_adapter import AttentionKernel
-from ..models.unet import count_parts
 from . import reference_net
 from .attention import Reference, transformer_block
+from .motion_file import settings_of
 from .motion_module import HEADS, MAX_FRAMES, MotionModule
 from .reference_net import enter_transformer, leave_transformer
 from .walk import motion_modules, time_embedding, walk
@@ -31,7 +31,6 @@ if TYPE_CHECKING:
 
 MOTION = "motion"
 """Entry of the configuration that describes the motion modules; without it there are none (training stage 1)."""
-_FIRST_MODULE = "down_blocks.0.motion_modules.0.temporal_transformer."
 
 
 def config_from(state: Mapping[str, Tensor]) -> dict[str, Any]:
@@ -46,15 +45,8 @@ def config_from(state: Mapping[str, Tensor]) -> dict[str, Any]:
     config = reference_net.config_from(state)
     if not any(".motion_modules." in key for key in state):
         return config
-    blocks = f"{_FIRST_MODULE}transformer_blocks."
-    attentions = f"{blocks}0.attention_blocks."
-    config[MOTION] = {
-        "heads": HEADS,
-        "max_frames": state[f"{attentions}0.pos_encoder.pe"].shape[1],
-        "num_blocks": count_parts(state, blocks),
-        "num_attentions": count_parts(state, attentions),
-        "mid_block": any(key.startswith("mid_block.motion_modules.") for key in state),
-    }
+    mid_block = any(key.startswith("mid_block.motion_modules.") for key in state)
+    config[MOTION] = {**settings_of(state), "mid_block": mid_block}
     return config
 
 

@@ -48,7 +48,7 @@ def denoise_literally(
     }
     unet.set_attn_processor({**before, **joined})
     try:
-        layers = _LiteralLayers(frames, _time(unet, timestep, sample), tokens)
+        layers = LiteralLayers(frames, time_before_silu(unet, timestep, sample), tokens)
         x = unet.conv_in(sample.flatten(0, 1)) + pose_features.repeat(2, 1, 1, 1)
         x = walk(unet, x, layers)
         return unet.conv_out(F.silu(unet.conv_norm_out(x))).unflatten(0, (2, frames))
@@ -56,14 +56,14 @@ def denoise_literally(
         unet.set_attn_processor(before)
 
 
-def _time(unet: Any, timestep: Tensor, sample: Tensor) -> Tensor:
+def time_before_silu(unet: Any, timestep: Tensor, sample: Tensor) -> Tensor:
     """The time embedding before its SiLU, which diffusers' blocks apply themselves, [b 4c]."""
     times = timestep.expand(sample.shape[0])
     return unet.time_embedding(unet.time_proj(times).to(sample.dtype))
 
 
 @dataclass(frozen=True)
-class _LiteralLayers:
+class LiteralLayers:
     """Calls diffusers' blocks as they are; see `walk.Layers`."""
 
     num_frames: int

@@ -104,9 +104,22 @@ class PaperPoseGuider(nn.Module):
         return F.interpolate(self.projection(x), size=size, mode="bilinear")
 
 
-def guider_class(state: Mapping[str, Tensor]) -> type[PoseGuider] | type[PaperPoseGuider]:
-    """Which of the two a state dict belongs to."""
-    return PaperPoseGuider if "convs.0.weight" in state else PoseGuider
+def config_from(state: Mapping[str, Tensor]) -> dict[str, Any]:
+    """What `build_pose_guider` needs to build the guider a state dict belongs to.
+
+    Raises:
+        KeyError: the state dict is neither guider's.
+    """
+    if "convs.0.weight" in state:
+        return {"form": "paper", **PaperPoseGuider.config_from(state)}
+    return PoseGuider.config_from(state)
+
+
+def build_pose_guider(config: Mapping[str, Any]) -> PoseGuider | PaperPoseGuider:
+    """Either guider: `form` is "published" (also if left out) or "paper"; the rest are constructor arguments."""
+    settings = {key: value for key, value in config.items() if key != "form"}
+    guider = PaperPoseGuider if config.get("form") == "paper" else PoseGuider
+    return guider(**settings)
 
 
 def _frames(poses: Tensor) -> Tensor:

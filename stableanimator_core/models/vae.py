@@ -113,4 +113,4 @@ def decode_pictures(vae: AutoencoderKL, latents: Tensor) -> Tensor:
     Returns:
         [b, 3, H, W], about [-1, 1], not clamped.
     """
-    return vae.decode(latents.to(vae.dtype)).sample  # pyright: ignore[reportAttributeAccessIssue]
+    return vae.decode(latents.to(vae.dtype)).sample  # pyright: ignore[reportAttributeAccessIssue, reportArgumentType]

@@ -14,13 +14,14 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import torch
 from torch import Tensor, nn
 
+from ..animate_anyone import denoising_unet, motion_file, pose_guider, reference_net
 from ..errors import WeightsError
 from ..models import unet
 from ..models.face_encoder import FaceEncoder
 from ..models.image_encoder import build_image_encoder
 from ..models.iresnet import IResNet
 from ..models.pose_net import PoseNet
-from ..models.vae import build_vae
+from ..models.vae import build_image_vae, build_vae
 from .files import Weights, read_weights
 from .precision import FP8_DTYPES, cast_state, store_in_fp8
 from .roles import kind_of
@@ -37,6 +38,10 @@ _OFFICIAL = {  # role -> the model's name and its official file, for messages
     "pose_net": ("StableAnimator's PoseNet", "pose_net.pth"),
     "face_encoder": ("StableAnimator's Face Encoder", "face_encoder.pth"),
     "face_recognizer": ("the ArcFace recogniser", "glintr100_torch.pth"),
+    "denoising_unet": ("Animate Anyone's denoising U-Net", "denoising_unet.pth"),
+    "reference_unet": ("Animate Anyone's reference U-Net", "reference_unet.pth"),
+    "motion_module": ("Animate Anyone's motion module", "motion_module.pth"),
+    "pose_guider": ("Animate Anyone's pose guider", "pose_guider.pth"),
 }
 
 
@@ -74,18 +79,18 @@ def load_unet(path: str | Path, dtype: torch.dtype | None = None) -> UNetSpatioT
         WeightsError: no such file, damaged, unsafe, or another model.
     """
     narrow = dtype if dtype in FP8_DTYPES else None
-    built = _load_own("unet", path, torch.float16 if narrow else dtype)
+    built = load_own("unet", path, torch.float16 if narrow else dtype)
     return store_in_fp8(built, narrow) if narrow else built
 
 
 def load_pose_net(path: str | Path, dtype: torch.dtype | None = None) -> PoseNet:
     """StableAnimator's PoseNet (`pose_net.pth`, 19 keys); dtype and errors as `load_unet`, without 8 bits."""
-    return _load_own("pose_net", path, dtype)
+    return load_own("pose_net", path, dtype)
 
 
 def load_face_encoder(path: str | Path, dtype: torch.dtype | None = None) -> FaceEncoder:
     """StableAnimator's Face Encoder (`face_encoder.pth`, 56 keys); dtype and errors as `load_pose_net`."""
-    return _load_own("face_encoder", path, dtype)
+    return load_own("face_encoder", path, dtype)
 
 
 def load_face_recognizer(path: str | Path, dtype: torch.dtype | None = None) -> IResNet:
@@ -94,13 +99,13 @@ def load_face_recognizer(path: str | Path, dtype: torch.dtype | None = None) -> 
     From `glintr100_torch.pth` (925 keys), or read out of `glintr100.onnx`.
     """
     if Path(path).suffix.lower() != ".onnx":
-        return _load_own("face_recognizer", path, dtype)
+        return load_own("face_recognizer", path, dtype)
     from ..face.onnx_weights import torch_weights_from_onnx
 
     with torch.inference_mode(False):
         weights = Weights(torch_weights_from_onnx(path))
     config = model_config("face_recognizer", weights, Path(path))
-    return _filled(build_empty("face_recognizer", config), weights.state, path, dtype)
+    return filled(build_empty("face_recognizer", config), weights.state, path, dtype)
 
 
 def load_vae(path: str | Path, dtype: torch.dtype | None = None) -> AutoencoderKLTemporalDecoder:
@@ -109,13 +114,13 @@ def load_vae(path: str | Path, dtype: torch.dtype | None = None) -> AutoencoderK
     Dtype and errors as `load_pose_net`.
     """
     part = read_vae(path)
-    return _filled(build_empty("vae", part.config), part.state, part.source, dtype)
+    return filled(build_empty("vae", part.config), part.state, part.source, dtype)
 
 
 def load_image_encoder(path: str | Path, dtype: torch.dtype | None = None) -> CLIPVisionModelWithProjection:
     """Stable Video Diffusion's CLIP image encoder; places, dtype and errors as `load_vae`."""
     part = read_image_encoder(path)
-    return _filled(build_empty("image_encoder", part.config), part.state, part.source, dtype)
+    return filled(build_empty("image_encoder", part.config), part.state, part.source, dtype)
 
 
 def model_config(role: str, weights: Weights, path: Path) -> dict[str, Any]:
@@ -125,7 +130,7 @@ def model_config(role: str, weights: Weights, path: Path) -> dict[str, Any]:
     shapes.
 
     Args:
-        role: "unet", "pose_net", "face_encoder" or "face_recognizer".
+        role: a key of `_OFFICIAL`.
         weights: the file's contents.
         path: the file.
 
@@ -143,6 +148,10 @@ def model_config(role: str, weights: Weights, path: Path) -> dict[str, Any]:
         "pose_net": ("PoseNet", PoseNet.config_from),
         "face_encoder": ("FaceEncoder", FaceEncoder.config_from),
         "face_recognizer": ("IResNet", IResNet.config_from),
+        "denoising_unet": ("UNet2DConditionModel", denoising_unet.config_from),
+        "reference_unet": ("UNet2DConditionModel", reference_net.config_from),
+        "motion_module": ("MotionFile", motion_file.config_from),
+        "pose_guider": ("PoseGuider", pose_guider.config_from),
     }[role]
     return configured(weights, path, class_name, from_shapes)
 
@@ -151,7 +160,7 @@ def build_empty(role: str, config: Mapping[str, Any]) -> Any:
     """The network of a role on the meta device: complete, without numbers and without memory.
 
     Args:
-        role: "unet", "pose_net", "face_encoder", "face_recognizer", "vae" or "image_encoder".
+        role: a key of `_BUILDERS`.
         config: its constructor arguments.
     """
     library, name = _LIBRARIES.get(role, ("torch", "nn"))
@@ -164,6 +173,10 @@ _LIBRARIES = {
     "unet": ("diffusers", "UNetSpatioTemporalConditionModel"),
     "vae": ("diffusers", "AutoencoderKLTemporalDecoder"),
     "image_encoder": ("transformers", "CLIPVisionModelWithProjection"),
+    "denoising_unet": ("diffusers", "UNet2DConditionModel"),
+    "reference_unet": ("diffusers", "UNet2DConditionModel"),
+    "motion_module": ("diffusers.models.attention", "FeedForward"),
+    "image_vae": ("diffusers", "AutoencoderKL"),
 }
 _BUILDERS: dict[str, Callable[[Mapping[str, Any]], nn.Module]] = {
     "unet": unet.build_unet,
@@ -172,19 +185,26 @@ _BUILDERS: dict[str, Callable[[Mapping[str, Any]], nn.Module]] = {
     "face_recognizer": lambda config: IResNet(**config),
     "vae": build_vae,
     "image_encoder": build_image_encoder,
+    "denoising_unet": denoising_unet.build_denoising_unet,
+    "reference_unet": reference_net.build_reference_net,
+    "motion_module": lambda config: motion_file.MotionFile(**config),
+    "pose_guider": pose_guider.build_pose_guider,
+    "image_vae": build_image_vae,
 }
 
 
-def _load_own(role: str, path: str | Path, dtype: torch.dtype | None) -> Any:
+def load_own(role: str, path: str | Path, dtype: torch.dtype | None) -> Any:
+    """The network of a role from a file of its own; errors as `load_unet`."""
     weights = read_weights(path)
     config = model_config(role, weights, Path(path))
-    return _filled(build_empty(role, config), weights.state, path, dtype)
+    return filled(build_empty(role, config), weights.state, path, dtype)
 
 
 @torch.inference_mode(False)
-def _filled(
+def filled(
     module: Module, state: Mapping[str, Tensor], source: str | Path, dtype: torch.dtype | None
 ) -> Module:
+    """`load_exactly` in a number format; ready to use."""
     load_exactly(module, cast_state(state, dtype), source)
     return module.eval().requires_grad_(False)
 

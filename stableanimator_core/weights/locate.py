@@ -1,8 +1,8 @@
 """Where weight files are: the files the project knows, and the search for them in folders of models.
 
-Searched are the folders given and all below them, so the official tree (`checkpoints/Animation`, `SVD`,
-`DWPose`, `models/antelopev2`, with or without the second `antelopev2` that its archive makes) is found
-however it was unpacked. Nothing is ever downloaded.
+Searched are the folders given and all below them, so the official trees (StableAnimator's `checkpoints/Animation`,
+`SVD`, `DWPose`, `models/antelopev2`, with or without the second `antelopev2` that its archive makes; Animate Anyone's
+`pretrained_weights`) are found however they were unpacked. Nothing is ever downloaded.
 """
 
 from __future__ import annotations
@@ -22,6 +22,8 @@ _STABLEANIMATOR = "https://huggingface.co/FrancisRing/StableAnimator/tree/main"
 _DWPOSE = "https://huggingface.co/yzd-v/DWPose/tree/main"
 _ANTELOPE = "https://github.com/deepinsight/insightface/releases/download/v0.7/antelopev2.zip"
 _HUB = "Apache-2.0 on its page; made from Stable Video Diffusion, whose licence applies too"
+_ANYONE = "https://huggingface.co/patrolli/AnimateAnyone/tree/main"
+_ANYONE_LICENCE = "see its page; the code is Apache-2.0, and Stable Diffusion 1.5's licence applies too"
 _RESEARCH = "non-commercial research only (InsightFace)"
 
 
@@ -32,11 +34,13 @@ class KnownFile:
     Attributes:
         role: what it serves as.
         label: its name for people.
-        names: official file names, the usual one first.
-        size: bytes of the usual one; of glintr100_torch.pth only "261 MB" is published.
+        names: official file names, the usual one first; "folder/name" counts only in a folder of that name.
+        size: bytes of the usual one; of glintr100_torch.pth only "261 MB" is published, of Animate Anyone's files
+            these are the bytes of their numbers.
         url: the page or archive it comes from.
         licence: one line.
         sha256: of the usual one, where it is published.
+        system: which system needs it, "" for both.
     """
 
     role: str
@@ -46,6 +50,20 @@ class KnownFile:
     url: str
     licence: str
     sha256: str | None = None
+    system: str = "StableAnimator"
+
+
+STABLEANIMATOR, ANIMATE_ANYONE = "StableAnimator", "Animate Anyone"
+OWN_FILES = {
+    STABLEANIMATOR: ("unet", "pose_net", "face_encoder"),
+    ANIMATE_ANYONE: ("denoising_unet", "reference_unet", "motion_module", "pose_guider"),
+}
+"""system -> roles of the files that nobody has who does not use it."""
+
+
+def _of_anyone(role: str, name: str, names: tuple[str, ...], size: int) -> KnownFile:
+    label = f"Animate Anyone's {name}"
+    return KnownFile(role, label, names, size, _ANYONE, _ANYONE_LICENCE, system=ANIMATE_ANYONE)
 
 
 KNOWN_FILES = {
@@ -97,6 +115,7 @@ KNOWN_FILES = {
             _DWPOSE,
             "Apache-2.0",
             "7860ae79de6c89a3c1eb72ae9a2756c0ccfbe04b7791bb5880afabd97855a411",
+            "",
         ),
         KnownFile(
             "pose_estimator",
@@ -106,6 +125,7 @@ KNOWN_FILES = {
             _DWPOSE,
             "Apache-2.0",
             "724f4ff2439ed61afb86fb8a1951ec39c6220682803b4a8bd4f598cd913b1843",
+            "",
         ),
         KnownFile(
             "svd",
@@ -115,6 +135,36 @@ KNOWN_FILES = {
             "https://huggingface.co/stabilityai/stable-video-diffusion-img2vid-xt",
             "Stability AI licence; see the model page",
             "b2652c23d64a1da5f14d55011b9b6dce55f2e72e395719f1cd1f8a079b00a451",
+        ),
+        _of_anyone("denoising_unet", "denoising U-Net", ("denoising_unet.pth",), 3_438_083_856),
+        _of_anyone("reference_unet", "reference U-Net", ("reference_unet.pth",), 3_438_035_200),
+        _of_anyone(
+            "motion_module", "motion modules", ("motion_module.pth", "mm_sd_v15_v2.ckpt"), 1_817_670_400
+        ),
+        _of_anyone("pose_guider", "pose guider", ("pose_guider.pth",), 4_345_920),
+        KnownFile(
+            "image_vae",
+            "Stable Diffusion's VAE (sd-vae-ft-mse)",
+            (
+                "sd-vae-ft-mse/diffusion_pytorch_model.safetensors",
+                "sd-vae-ft-mse/diffusion_pytorch_model.bin",
+                "vae-ft-mse-840000-ema-pruned.safetensors",
+                "vae-ft-mse-840000-ema-pruned.ckpt",
+                "sd-vae-ft-mse.safetensors",
+            ),
+            334_643_276,
+            "https://huggingface.co/stabilityai/sd-vae-ft-mse",
+            "MIT",
+            system=ANIMATE_ANYONE,
+        ),
+        KnownFile(
+            "clip_vision_l",
+            "the CLIP ViT-L image encoder (sd-image-variations)",
+            ("image_encoder/pytorch_model.bin", "clip-vit-large-patch14.safetensors"),
+            1_215_993_967,
+            "https://huggingface.co/lambdalabs/sd-image-variations-diffusers",
+            "CreativeML OpenRAIL-M; see the model page",
+            system=ANIMATE_ANYONE,
         ),
     )
 }
@@ -144,7 +194,7 @@ def survey(roots: Iterable[str | Path]) -> dict[str, list[Path]]:
             found["svd"].append(((root, 0, depth), folder))
         for name in files:
             for role, known in KNOWN_FILES.items():
-                rank = _rank(name, known)
+                rank = _rank(folder, name, known)
                 if rank is not None:
                     found[role].append(((root, rank, place), folder / name))
     return {role: [path for _, path in sorted(places)] for role, places in found.items()}
@@ -163,11 +213,11 @@ def not_found_message(role: str, roots: Iterable[str | Path]) -> str:
     )
 
 
-def _rank(name: str, known: KnownFile) -> int | None:
+def _rank(folder: Path, name: str, known: KnownFile) -> int | None:
     """0 for a converted file (safe and smaller), 1 and up for the official names, None for others."""
     name = name.lower()
     for index, official in enumerate(known.names):
-        if name == official:
+        if official in (name, f"{folder.name.lower()}/{name}"):
             return index + 1
     stem, _, suffix = known.names[0].rpartition(".")
     converted = rf"(stableanimator[-_.])?{re.escape(stem)}([-_.](fp16|bf16|fp32))?\.safetensors"

@@ -13,8 +13,9 @@ class Kind:
     """One recognisable family of weight files.
 
     Attributes:
-        role: what it serves as here ("unet", "pose_net", "face_encoder", "face_recognizer", "vae",
-            "image_encoder", "svd"), or "" if nothing here uses it.
+        role: what it serves as here ("unet", "pose_net", "face_encoder", "face_recognizer", "vae", "image_encoder",
+            "svd"; of Animate Anyone "denoising_unet", "reference_unet", "motion_module", "pose_guider", "image_vae"),
+            or "" if nothing here uses it.
         label: its name in messages.
         fits: whether a set of keys is of this family.
     """
@@ -31,6 +32,9 @@ def _has(*endings_or_keys: str) -> Callable[[Keys], bool]:
 def _contains(*parts: str) -> Callable[[Keys], bool]:
     return lambda keys: all(any(part in key for key in keys) for part in parts)
 
+
+_MOTION = _contains("motion_modules.0.temporal_transformer.")
+_IMAGE_UNET = _contains("down_blocks.0.attentions.0.transformer_blocks.0.attn2.to_k")
 
 # The first that fits counts, so the narrower families stand before the wider ones.
 KINDS = (
@@ -61,14 +65,34 @@ KINDS = (
         _contains("visual.transformer.resblocks.0.attn.in_proj_weight"),
     ),
     Kind("", "a Stable Diffusion checkpoint", _contains("model.diffusion_model.", "first_stage_model.")),
-    Kind("", "Animate Anyone's motion module", _contains("motion_modules.0.temporal_transformer")),
-    Kind("", "Animate Anyone's pose guider", _has("conv_in.weight", "blocks.0.weight", "conv_out.weight")),
     Kind(
-        "",
+        "denoising_unet",
+        "Animate Anyone's denoising U-Net with motion modules",
+        lambda keys: _MOTION(keys) and "conv_out.weight" in keys,
+    ),
+    Kind("motion_module", "Animate Anyone's motion module", _MOTION),
+    Kind(
+        "pose_guider",
+        "Animate Anyone's pose guider",
+        _has("conv_in.weight", "blocks.0.weight", "conv_out.weight"),
+    ),
+    Kind("pose_guider", "the paper's pose guider", _has("convs.0.weight", "projection.weight")),
+    Kind(
+        "image_vae",
         "a Stable Diffusion VAE without temporal decoder",
         _has("decoder.mid_block.resnets.0.norm1.weight"),
     ),
-    Kind("", "an image U-Net", _contains("down_blocks.0.attentions.0.transformer_blocks.0.attn2.to_k")),
+    Kind(
+        "image_vae",
+        "a Stable Diffusion VAE without temporal decoder",
+        _has("decoder.mid.block_1.norm1.weight"),
+    ),
+    Kind(
+        "denoising_unet",
+        "an image U-Net (Stable Diffusion's, or Animate Anyone's denoising one)",
+        lambda keys: _IMAGE_UNET(keys) and "conv_out.weight" in keys,
+    ),
+    Kind("reference_unet", "Animate Anyone's reference U-Net", _IMAGE_UNET),
     Kind("", "a LoRA", _contains("lora_")),
 )
 

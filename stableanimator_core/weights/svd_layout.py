@@ -29,6 +29,7 @@ _VIDEO_RESNET = (
     | {f"temporal_res_block.{ours}": f"time_stack.{theirs}" for ours, theirs in _TIME_STACK.items()}
     | {"time_mixer": ""}  # holds `mix_factor`, which lies directly in the block in the single file
 )
+_OLD_ATTENTION = {"query": "to_q", "key": "to_k", "value": "to_v", "proj_attn": "to_out.0"}
 _CLIP_BLOCK = {
     "layer_norm1": "ln_1",
     "layer_norm2": "ln_2",
@@ -94,6 +95,29 @@ def vae_to_single_file(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     return result
 
 
+def image_vae_to_diffusers(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Stable Diffusion's VAE in diffusers' present names.
+
+    From the original ones (`decoder.mid.block_1`, as in `vae-ft-mse-840000-ema-pruned`), from diffusers' old ones of
+    the middle's attention (query, key, value, proj_attn), or as it is.
+    """
+    modules: dict[str, str] = {}
+    if "decoder.mid.block_1.norm1.weight" in state:
+        levels = _count(state, r"encoder\.down\.(\d+)\.")
+        layers = _count(state, r"encoder\.down\.0\.block\.(\d+)\.")
+        modules = {theirs: ours for ours, theirs in _vae_modules(levels, layers, _RESNET).items()}
+    result = {}
+    for key, tensor in state.items():
+        module, _, leaf = key.rpartition(".")
+        ours = modules.get(module, module)
+        place, _, name = ours.rpartition(".")
+        if place.endswith("attentions.0"):
+            ours = f"{place}.{_OLD_ATTENTION.get(name, name)}"
+        flat = tensor.ndim == 4 and ".attentions." in ours
+        result[f"{ours}.{leaf}"] = tensor.flatten(1) if flat else tensor
+    return result
+
+
 def image_encoder_to_transformers(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """From OpenCLIP's visual tower (keys without prefix) to transformers' CLIPVisionModelWithProjection."""
     top = {theirs: ours for ours, theirs in _CLIP_TOP.items()}
@@ -137,14 +161,20 @@ def _count(state: Mapping[str, Tensor], pattern: str) -> int:
     return len({found[1] for key in state if (found := re.match(pattern, key))})
 
 
-def _vae_modules(levels: int, layers: int) -> dict[str, str]:
-    """Every renamed module: diffusers' name -> the single file's. Only the decoder's blocks are temporal."""
+def _vae_modules(levels: int, layers: int, decoder: Mapping[str, str] = _VIDEO_RESNET) -> dict[str, str]:
+    """Every renamed module: diffusers' name -> the single file's.
+
+    Args:
+        levels: of the VAE.
+        layers: residual blocks per level of the encoder.
+        decoder: names inside the decoder's blocks, which are temporal in Stable Video Diffusion.
+    """
     modules = {"decoder.time_conv_out": "decoder.conv_out.time_mix_conv"}
 
     def add(ours: str, theirs: str, leaves: Mapping[str, str]) -> None:
         modules.update({f"{ours}.{leaf}": f"{theirs}.{their_leaf}" for leaf, their_leaf in leaves.items()})
 
-    for part, resnet in (("encoder", _RESNET), ("decoder", _VIDEO_RESNET)):
+    for part, resnet in (("encoder", _RESNET), ("decoder", decoder)):
         modules[f"{part}.conv_norm_out"] = f"{part}.norm_out"
         add(f"{part}.mid_block.attentions.0", f"{part}.mid.attn_1", _ATTENTION)
         for index in range(2):
@@ -161,7 +191,7 @@ def _vae_modules(levels: int, layers: int) -> dict[str, str]:
             add(
                 f"decoder.up_blocks.{level}.resnets.{index}",
                 f"decoder.up.{mirrored}.block.{index}",
-                _VIDEO_RESNET,
+                decoder,
             )
     return modules
 

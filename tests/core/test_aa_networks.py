@@ -18,7 +18,8 @@ from stableanimator_core.animate_anyone.denoising_unet import (
 )
 from stableanimator_core.animate_anyone.literal import denoise_literally
 from stableanimator_core.animate_anyone.motion_module import MotionModule
-from stableanimator_core.animate_anyone.pose_guider import PaperPoseGuider, PoseGuider, guider_class
+from stableanimator_core.animate_anyone.pose_guider import PaperPoseGuider, PoseGuider, build_pose_guider
+from stableanimator_core.animate_anyone.pose_guider import config_from as guider_config_from
 from stableanimator_core.animate_anyone.reference_net import build_reference_net, write_reference
 from stableanimator_core.animate_anyone.walk import transformer_block_names
 from stableanimator_core.conformance.run import run_case
@@ -280,6 +281,6 @@ def test_both_pose_guiders_start_silent_give_eighths_and_are_told_from_their_fil
     assert network(pictures).shape == (2, 24, 8, 6)
     assert not network(pictures).any()
     state = network.state_dict()
-    assert guider_class(state) is guider
+    assert type(build_pose_guider(guider_config_from(state))) is guider
     assert guider.config_from(state) == {"out_channels": 24, "widths": widths}
     assert torch.equal(shaken(network)(pictures), network(pictures[None]))

@@ -11,6 +11,8 @@ from stableanimator_core import doctor, doctor_layouts, onnx_sessions
 from stableanimator_core.models.pose_net import PoseNet
 from stableanimator_core.weights.locate import KNOWN_FILES
 
+ANYONE_ONLY = {role for role, known in KNOWN_FILES.items() if known.system == "Animate Anyone"}
+
 
 @pytest.fixture
 def models(tmp_path) -> Path:
@@ -28,8 +30,9 @@ def examined(folder: Path, **options) -> dict[str, doctor.Row]:
 def test_every_known_file_has_a_row_and_an_empty_folder_says_what_to_get(tmp_path):
     rows = examined(tmp_path)
     assert set(rows) == set(KNOWN_FILES)
-    assert {role for role, row in rows.items() if row.state == "optional"} == {"face_recognizer"}
-    assert all(row.state == "missing" for role, row in rows.items() if role != "face_recognizer")
+    optional = {role for role, row in rows.items() if row.state == "optional"}
+    assert optional == ANYONE_ONLY | {"face_recognizer"}
+    assert all(row.state == "missing" for role, row in rows.items() if role not in optional)
     assert all(KNOWN_FILES[role].url in row.remedy for role, row in rows.items())
 
 
@@ -43,6 +46,22 @@ def test_good_files_are_ok_with_place_size_and_contents(models):
     for role in ("face_detector", "face_embedder", "person_detector", "pose_estimator"):
         assert rows[role].state == "ok", rows[role].problem
     assert rows["pose_estimator"].layout == "takes [n, 3, 384, 288], gives 2 outputs"
+
+
+def test_files_of_a_system_that_nobody_uses_are_optional(models):
+    from stableanimator_core.animate_anyone.pose_guider import PoseGuider
+
+    assert all(row.state == "optional" for role, row in examined(models).items() if role in ANYONE_ONLY)
+    torch.save(PoseGuider().state_dict(), models / "pose_guider.pth")
+    rows = examined(models)
+    assert rows["pose_guider"].state == "ok" and rows["pose_guider"].layout == "16 tensors, float32"
+    assert {rows[role].state for role in ANYONE_ONLY - {"pose_guider"}} == {"missing"}
+    assert rows["unet"].state == "missing"
+    (models / "Animation/pose_net.pth").unlink()
+    rows = examined(models)
+    assert rows["unet"].state == rows["svd"].state == rows["pose_net"].state == "optional"
+    assert "only StableAnimator needs it" in rows["unet"].remedy
+    assert rows["person_detector"].state == "ok"
 
 
 def test_a_converted_file_is_found_and_named_with_its_precision(models):
@@ -113,7 +132,7 @@ def test_the_text_tells_place_size_licence_and_what_to_do(models):
     assert "(published: 0.8 MB)" in text or "as published" in text
     assert text.count("licence:") == len(KNOWN_FILES)
     assert "non-commercial research only" in text
-    assert "5 ok, 3 missing, 1 optional." in text
+    assert "5 ok, 3 missing, 7 optional." in text
     assert "nowhere (no such folder)" in text
     assert text.endswith("a note")
 

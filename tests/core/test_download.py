@@ -220,9 +220,16 @@ def test_every_known_file_can_be_fetched_and_lands_where_it_is_found(tmp_path):
         path = tmp_path / hub_file.folder / hub_file.path
         path.parent.mkdir(parents=True, exist_ok=True)
         path.touch()
-        assert path.name in KNOWN_FILES[role].names
+        assert {path.name, f"{path.parent.name}/{path.name}"} & set(KNOWN_FILES[role].names)
     found = survey([tmp_path])
     assert all(len(found[role]) == 1 for role in download.HUB_FILES)
+
+
+def test_each_system_s_files_can_be_fetched_by_its_name():
+    anyone, animator = set(download.roles_of("animate-anyone")), set(download.roles_of("stableanimator"))
+    assert anyone & animator == {"person_detector", "pose_estimator"}
+    assert anyone | animator == set(KNOWN_FILES) - {"face_recognizer"}
+    assert "denoising_unet" in anyone and "unet" in animator
 
 
 def test_an_unknown_role_is_named(tmp_path):

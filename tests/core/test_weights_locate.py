@@ -15,6 +15,12 @@ OFFICIAL_TREE = {
     "face_embedder": "models/antelopev2/glintr100.onnx",
     "face_detector": "models/antelopev2/scrfd_10g_bnkps.onnx",
     "svd": "checkpoints/SVD/svd_xt.safetensors",
+    "denoising_unet": "pretrained_weights/denoising_unet.pth",
+    "reference_unet": "pretrained_weights/reference_unet.pth",
+    "motion_module": "pretrained_weights/motion_module.pth",
+    "pose_guider": "pretrained_weights/pose_guider.pth",
+    "image_vae": "pretrained_weights/sd-vae-ft-mse/diffusion_pytorch_model.bin",
+    "clip_vision_l": "pretrained_weights/image_encoder/pytorch_model.bin",
 }
 
 
@@ -34,6 +40,19 @@ def test_the_official_tree_is_found_wherever_it_was_unpacked(tmp_path, below):
     found = survey([tmp_path])
     for role, name in OFFICIAL_TREE.items():
         assert found[role] == [tmp_path / below / name]
+
+
+def test_a_common_name_counts_only_in_its_folder(tmp_path):
+    put(
+        tmp_path,
+        "other/diffusion_pytorch_model.safetensors",
+        "sd-vae-ft-mse/diffusion_pytorch_model.safetensors",
+    )
+    put(tmp_path, "text_encoder/pytorch_model.bin")
+    assert find_all("image_vae", [tmp_path]) == [
+        tmp_path / "sd-vae-ft-mse/diffusion_pytorch_model.safetensors"
+    ]
+    assert find_all("clip_vision_l", [tmp_path]) == []
 
 
 def test_antelopev2_is_found_in_either_nesting(tmp_path):

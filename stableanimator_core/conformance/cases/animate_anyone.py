@@ -129,8 +129,8 @@ def check_denoising_unet(golden: Golden) -> Iterator[Row]:
     yield from _outputs(golden, unet, "", side["timestep"])
     yield from _outputs(golden, unet, "odd.", side["odd_timestep"])
     pair = _pair(golden, "", side["timestep"])
-    reference = {"reference": _reference(golden, "", True), "reference_rows": (False, True)}
-    posed = {"pose_features": _frames(golden["pose_feature"])}
+    reference: dict[str, Any] = {"reference": _reference(golden, "", True), "reference_rows": (False, True)}
+    posed: dict[str, Any] = {"pose_features": _frames(golden["pose_feature"])}
     row = (pair[0][1:], pair[1], pair[2][1:])
     other = {
         "output_no_reference": (denoise(unet, *pair, **posed), _FEATURES),
