@@ -69,7 +69,7 @@ def _build(options: argparse.Namespace) -> None:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
-        prog="python -m stableanimator_core.training.small", description=__doc__.split("\n")[0]
+        prog="python -m stableanimator_core.training.small", description="Train one of the small networks."
     )
     parser.add_argument("stage", choices=STAGES)
     parser.add_argument("--out", type=Path, required=True, help="folder for weights, logs and checkpoints")

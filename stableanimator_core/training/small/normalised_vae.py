@@ -58,7 +58,7 @@ class NormalisedVAE(nn.Module):
 
     def decode_spatially(self, latents: Tensor) -> Tensor:
         """As `decode`, without the temporal layers."""
-        decoder = self.vae.decoder
+        decoder: Any = self.vae.decoder
         x = decoder.conv_in(latents)
         first, *others = decoder.mid_block.resnets
         x = first.spatial_res_block(x, None)
@@ -110,12 +110,13 @@ def folded(network: NormalisedVAE) -> AutoencoderKLTemporalDecoder:
 
 @torch.no_grad()
 def _make_temporal_layers_identity(decoder: nn.Module) -> None:
-    for name, module in decoder.named_modules():
+    layers: dict[str, Any] = dict(decoder.named_modules())
+    for name, layer in layers.items():
         if name.endswith("temporal_res_block"):
-            nn.init.zeros_(module.conv2.weight)
-            nn.init.zeros_(module.conv2.bias)
+            nn.init.zeros_(layer.conv2.weight)
+            nn.init.zeros_(layer.conv2.bias)
         if name.endswith("time_conv_out"):
-            nn.init.zeros_(module.weight)
-            nn.init.zeros_(module.bias)
-            for channel in range(len(module.weight)):
-                module.weight[channel, channel, module.weight.shape[2] // 2] = 1
+            nn.init.zeros_(layer.weight)
+            nn.init.zeros_(layer.bias)
+            for channel in range(len(layer.weight)):
+                layer.weight[channel, channel, layer.weight.shape[2] // 2] = 1
