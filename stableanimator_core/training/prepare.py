@@ -56,8 +56,8 @@ def prepare(
         The account of everything in the data set, also written to report.json and report.txt.
 
     Raises:
-        InputError: a path that does not exist, no video at all, or a data set that is in use or damaged. A bad
-            video raises nothing: it is listed.
+        InputError: a path that does not exist, no video at all, or a data set that is in use or damaged. A
+            bad video raises nothing: it is listed.
     """
     settings = settings or Settings()
     sources = find_sources(videos, out)
