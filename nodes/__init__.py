@@ -6,6 +6,10 @@ from comfy_api.latest import ComfyExtension, io
 
 from . import folders
 from .adapter import AnimationWindows, IDAdapterUNet
+from .anyone_encode import ApplyPoseGuider, ReferenceNetEncode
+from .anyone_loader import LoadAnimateAnyoneModels
+from .anyone_sampler import DDIMTrailing
+from .anyone_windows import LoopedWindows
 from .decode import VAEDecodeTiled
 from .doctor import ModelDoctor
 from .dwpose import DWPoseExtract
@@ -38,6 +42,11 @@ NODES: list[type[io.ComfyNode]] = [
     HJBModel,
     HJBReport,
     VAEDecodeTiled,
+    LoadAnimateAnyoneModels,
+    ReferenceNetEncode,
+    ApplyPoseGuider,
+    LoopedWindows,
+    DDIMTrailing,
 ]
 
 

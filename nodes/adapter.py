@@ -18,6 +18,7 @@ from ..stableanimator_core.windows import (
     anchored_windows,
     check_windows,
     predict_in_windows,
+    triangular_weights,
 )
 from .base import CATEGORY, AnimatorNode, advanced, refusal
 from .inputs import percent_inputs
@@ -135,18 +136,21 @@ class AnimationWindows(AnimatorNode):
         return io.NodeOutput(patched)
 
 
-class AnchoredWindows(comfy.context_windows.ContextHandlerABC):
-    """Core's hook for windows, with StableAnimator's windows and weights.
+class ClipWindows(comfy.context_windows.ContextHandlerABC):
+    """Core's hook for windows, with windows and weights of our own.
 
-    Core's own handler neither puts frame 0 into every window nor slices conditioning along the batch axis, where
-    these frames lie.
+    Core's own handler has other windows, and does not slice conditioning along the batch axis, where these frames lie.
     """
 
     dim = 0  # read by core's memory estimate, with context_length
+    weights_of: Callable[[int], torch.Tensor] = staticmethod(triangular_weights)
 
-    def __init__(self, window_size: int, overlap: int):
+    def __init__(self, window_size: int):
         self.context_length = window_size
-        self.overlap = overlap
+
+    def windows(self, num_frames: int) -> list[list[int]]:
+        """Frame numbers of each window."""
+        raise NotImplementedError
 
     def should_use_context(
         self, model: Any, conds: Any, x_in: torch.Tensor, timestep: Any, model_options: Any
@@ -181,8 +185,18 @@ class AnchoredWindows(comfy.context_windows.ContextHandlerABC):
             settings = {**model_options, "transformer_options": options}
             return tuple(calc_cond_batch(model, parts, x_in[frames], timestep[frames], settings))
 
-        windows = anchored_windows(x_in.shape[0], self.context_length, self.overlap)
-        return list(predict_in_windows(predict, windows))
+        return list(predict_in_windows(predict, self.windows(x_in.shape[0]), self.weights_of))
+
+
+class AnchoredWindows(ClipWindows):
+    """StableAnimator's windows: frame 0 is in every one."""
+
+    def __init__(self, window_size: int, overlap: int):
+        super().__init__(window_size)
+        self.overlap = overlap
+
+    def windows(self, num_frames: int) -> list[list[int]]:
+        return anchored_windows(num_frames, self.context_length, self.overlap)
 
 
 def _rows_of(model_conds: dict[str, Any], frames: list[int], num_frames: int) -> dict[str, Any]:

@@ -20,7 +20,7 @@ from ..stableanimator_core.preprocess import (
 from ..stableanimator_core.windows import DEFAULT_WINDOW_SIZE
 from .base import CATEGORY, AnimatorNode, advanced
 from .inputs import percent_inputs, size_inputs
-from .managed import ManagedNetwork, encode_reference, expect_temporal_vae, image_embedding
+from .managed import ManagedNetwork, encode_reference, expect_temporal_vae, image_embedding, run_in_chunks
 from .model import TIME_IDS
 from .pose_cond import POSE, PoseCondition
 from .sockets import FaceEncoderSocket, FaceSocket, PoseNetSocket, expect
@@ -150,7 +150,7 @@ class ArcFaceCLIPEncode(AnimatorNode):
         check_size(height, width)
         if num_frames < 1:
             raise InputError("num_frames", f"is {num_frames}", "give the number of skeletons, at least 1")
-        photo = _one_photo(image)
+        photo = one_photo(image)
         embedding = _image_embedding(clip_vision, photo, face_encoder.module.token_width)
         tokens = cond.join_tokens(embedding, _face_tokens(face_encoder, face, embedding, content_fusion))
         noise = cond.draw_noise((1, 3, height, width), torch.Generator("cpu").manual_seed(seed))
@@ -165,7 +165,7 @@ class ArcFaceCLIPEncode(AnimatorNode):
         return io.NodeOutput(_conditioning(pair, 1), _conditioning(pair, 0), latent)
 
 
-def _one_photo(image: torch.Tensor):
+def one_photo(image: torch.Tensor):
     pictures = check_pictures(image, "image")
     if len(pictures) != 1:
         raise InputError("image", f"is a batch of {len(pictures)} pictures", "give one reference photo")
@@ -239,7 +239,7 @@ class ApplyPoseNet(AnimatorNode):
     ) -> io.NodeOutput:
         expect(pose_net, ManagedNetwork, "pose_net", _LOADER)
         pictures = to_uint8(check_pictures(poses, "poses"))
-        features = _pose_features(pose_net, pose_pixels(pictures, *_size_of(positive)))
+        features = run_in_chunks(pose_net, pose_pixels(pictures, *_size_of(positive)))
         condition = PoseCondition(features * strength, start_percent, end_percent)
         return io.NodeOutput([[tokens, {**rest, POSE: condition}] for tokens, rest in positive], negative)
 
@@ -250,8 +250,3 @@ def _size_of(positive: list) -> tuple[int, int]:
         raise InputError("positive", "was not made for StableAnimator", "connect ArcFace + CLIP Encode")
     height, width = positive[0][1]["concat_latent_image"].shape[-2:]
     return height * 8, width * 8
-
-
-def _pose_features(pose_net: ManagedNetwork, poses: torch.Tensor, chunk: int = 16) -> torch.Tensor:
-    """PoseNet over the clip, once, [f 3 H W] -> [f c h w] on the CPU, from where the sampler takes its windows."""
-    return torch.cat([pose_net(part).cpu() for part in poses.split(chunk)])

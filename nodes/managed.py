@@ -56,6 +56,11 @@ class ManagedNetwork:
         return self.module(*on_device, **options).to(mm.intermediate_device())
 
 
+def run_in_chunks(network: ManagedNetwork, frames: Tensor, chunk: int = 16) -> Tensor:
+    """A network over a clip, once, [f 3 H W] -> [f c h w] on the CPU, from where the sampler takes its windows."""
+    return torch.cat([network(part).cpu() for part in frames.split(chunk)])
+
+
 class _Autoencoder(nn.Module):
     """A diffusers VAE with the two methods comfy.sd.VAE calls; keys stay those of the file."""
 

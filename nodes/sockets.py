@@ -10,6 +10,8 @@ from comfy_api.latest import io
 PoseKeypoint = io.Custom("POSE_KEYPOINT")
 PoseNetSocket = io.Custom("STABLEANIMATOR_POSE_NET")
 FaceEncoderSocket = io.Custom("STABLEANIMATOR_FACE_ENCODER")
+ReferenceNetSocket = io.Custom("STABLEANIMATOR_REFERENCE_NET")
+PoseGuiderSocket = io.Custom("STABLEANIMATOR_POSE_GUIDER")
 FaceSocket = io.Custom("STABLEANIMATOR_FACE")
 FaceRecogniserSocket = io.Custom("STABLEANIMATOR_FACE_RECOGNIZER")
 HJBSocket = io.Custom("STABLEANIMATOR_HJB")
