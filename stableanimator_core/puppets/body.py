@@ -38,7 +38,7 @@ class Body:
 
 
 def rotation(yaw: float, pitch: float, roll: float) -> Array:
-    """[3 3] of angles in radians: yaw turns to the right of the picture, pitch looks down, roll tilts in the picture."""
+    """[3 3] of angles in radians: yaw turns to the picture's right, pitch looks down, roll tilts in the picture."""
     cy, sy, cp, sp, cr, sr = (f(a) for a in (yaw, pitch, roll) for f in (np.cos, np.sin))
     about_y = np.array([[cy, 0, sy], [0, 1, 0], [-sy, 0, cy]])
     about_x = np.array([[1, 0, 0], [0, cp, sp], [0, -sp, cp]])

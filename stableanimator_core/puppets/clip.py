@@ -80,7 +80,9 @@ def make_clip(
     scene, camera = draw_scene(rng, size * SMOOTHING), _camera(rng, person, framing, size * SMOOTHING)
     hands = rng.uniform() < 0.6
     shown = [_show(person, outfit, motion[i % len(motion)], camera, scene) for i in range(num_frames)]
-    pictures = [cv2.resize(picture, (size, size), interpolation=cv2.INTER_AREA) for _, picture in shown]
+    pictures: list[Picture] = [
+        cv2.resize(picture, (size, size), interpolation=cv2.INTER_AREA) for _, picture in shown
+    ]  # pyright: ignore[reportAssignmentType]
     boxes = np.array([_face_box(figure, size) for figure, _ in shown])
     frames = [
         people.Frame((keypoints(figure, size * SMOOTHING, hands=hands),), size, size) for figure, _ in shown

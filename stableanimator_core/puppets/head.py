@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import cv2
 import numpy as np
@@ -13,7 +14,7 @@ from .head_texture import MOUTHS, paint_head, texel
 from .look import Person, shaded
 from .paint import OUTLINE, Picture, disc, ellipse, limb, polygon, rgb
 
-Array = NDArray[np.float64]
+Array = NDArray[np.floating[Any]]
 
 LIGHT = np.array([-0.42, -0.55, 0.72])
 _VOLUME = {"bald": 1.0, "short": 1.07, "mohawk": 1.12, "curls": 1.22, "bob": 1.14, "long": 1.1}
@@ -88,7 +89,7 @@ class Head:
         places, depth = self.project(self.on_skin(across.ravel(), up.ravel()))
         seen = places[depth > -0.05]
         if not len(seen):
-            return (float("nan"),) * 4
+            return np.nan, np.nan, np.nan, np.nan
         (x0, y0), (x1, y1) = seen.min(axis=0), seen.max(axis=0)
         return float(x0), float(y0), float(x1), float(y1)
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import Any
 
 import cv2
 import numpy as np
@@ -15,7 +16,7 @@ from numpy.typing import NDArray
 from .look import Colour, Person, shaded
 from .paint import Picture, rgb
 
-Array = NDArray[np.float64]
+Array = NDArray[np.floating[Any]]
 
 WIDTH, HEIGHT = 640, 320
 MOUTHS = 3

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -9,7 +11,7 @@ from ..pose import people
 from .figure import Figure
 from .head import Head
 
-Array = NDArray[np.float64]
+Array = NDArray[np.floating[Any]]
 
 
 def keypoints(figure: Figure, size: int, *, hands: bool = True) -> people.Person:

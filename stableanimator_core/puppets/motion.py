@@ -6,11 +6,12 @@ A pose says directions, not places, so that every build can take it.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-Array = NDArray[np.float64]
+Array = NDArray[np.floating[Any]]
 
 # Directions (outward, down, forward) of the upper arm and of the forearm.
 _ARMS = {

@@ -34,7 +34,9 @@ def test_a_network_built_from_anothers_configuration_has_its_groups(build, confi
 
 def test_a_file_keeps_its_groups(tmp_path):
     config = {**UNET, "norm_num_groups": 8}
-    save_weights(tmp_path / "unet.safetensors", build_unet(config).state_dict(), {"config": json.dumps(config)})
+    save_weights(
+        tmp_path / "unet.safetensors", build_unet(config).state_dict(), {"config": json.dumps(config)}
+    )
 
     assert _groups(load.load_unet(tmp_path / "unet.safetensors")) == {8}
 
