@@ -54,6 +54,17 @@ def test_what_is_done_is_passed_over_until_it_changes(networks, tmp_path):
     assert len(clips) == 1 and (tmp_path / "set/video_rec_path.txt").read_text().count("\n") == 1
 
 
+def test_doing_a_video_again_can_be_stopped_too(networks, tmp_path):
+    video = write_video(tmp_path / "a.mkv", [scene()] * 3)
+    prepare([video], tmp_path / "set", networks, small())
+    before = tree(tmp_path / "set")
+    stopped = Networks(Interrupting(networks.dwpose, 1), networks.faces)
+    with pytest.raises(KeyboardInterrupt):
+        prepare([video], tmp_path / "set", stopped, small(), again=True)
+    prepare([video], tmp_path / "set", networks, small())
+    assert tree(tmp_path / "set") == before
+
+
 @pytest.mark.parametrize("stop", [2, 4, 6, 9])
 def test_an_interrupted_run_leaves_whole_clips_and_goes_on(networks, tmp_path, stop):
     video = write_video(tmp_path / "a.mkv", [scene(seed) for seed in range(9)])
