@@ -30,7 +30,7 @@ from stableanimator_core.training.small.store import (
     build_store,
     open_store,
 )
-from stableanimator_core.training.small.vae import CONFIG, Phase, VAEStage
+from stableanimator_core.training.small.vae import CONFIG, Phase, VAEStage, linear_colour_loss
 from stableanimator_core.weights.load import load_face_recognizer, load_image_encoder, load_vae
 
 PLAN = StorePlan(persons=6, held_out=3, clips=2, num_frames=2, size=64)
@@ -184,6 +184,13 @@ def test_temporal_layers_begin_as_the_identity():
     latents = torch.randn(3, 4, 4, 4)
     with torch.no_grad():
         torch.testing.assert_close(network.decode(latents, 3), network.decode_spatially(latents))
+
+
+def test_colours_that_lie_straight_in_the_latents_cost_nothing():
+    colours = torch.rand(2, 3, 4, 4) * 2 - 1
+    latents = torch.cat([2 * colours + 0.5, torch.randn(2, 1, 4, 4)], dim=1)
+    pixels = colours.repeat_interleave(8, dim=2).repeat_interleave(8, dim=3)
+    assert linear_colour_loss(latents, pixels) < 0.02 < linear_colour_loss(torch.randn(2, 4, 4, 4), pixels)
 
 
 def test_the_image_encoders_file_holds_the_norm_that_training_used(store: FrameStore, tmp_path: Path):
