@@ -11,6 +11,7 @@ from .anyone_loader import LoadAnimateAnyoneModels
 from .anyone_sampler import DDIMTrailing
 from .anyone_windows import LoopedWindows
 from .decode import VAEDecodeTiled
+from .demo_puppet import DemoPuppet
 from .doctor import ModelDoctor
 from .dwpose import DWPoseExtract
 from .encode import ApplyPoseNet, ArcFaceCLIPEncode
@@ -47,6 +48,7 @@ NODES: list[type[io.ComfyNode]] = [
     ApplyPoseGuider,
     LoopedWindows,
     DDIMTrailing,
+    DemoPuppet,
 ]
 
 

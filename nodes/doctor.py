@@ -10,7 +10,7 @@ import folder_paths
 from comfy_api.latest import io, ui
 
 from ..stableanimator_core.preprocess import from_uint8
-from . import folders
+from . import folders, small
 from .base import CATEGORY, AnimatorNode, advanced
 
 if TYPE_CHECKING:
@@ -60,7 +60,7 @@ class ModelDoctor(AnimatorNode):
 
         roots = folders.roots(_FOLDERS)
         rows = doctor.examine(roots, check_hashes=check_hashes)
-        notes = [*doctor.provider_lines(), *doctor.library_lines()]
+        notes = [small.note(), *doctor.provider_lines(), *doctor.library_lines()]
         report = _without_places(doctor.as_text(rows, roots, notes), roots)
         table = from_uint8(draw_table([_shortened(row, roots) for row in rows], notes)[None])
         shown = {"text": [report], **ui.PreviewImage(table, cls=cls).as_dict()}

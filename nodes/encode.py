@@ -18,7 +18,8 @@ from ..stableanimator_core.preprocess import (
     to_uint8,
 )
 from ..stableanimator_core.windows import DEFAULT_WINDOW_SIZE
-from .base import CATEGORY, AnimatorNode, advanced
+from . import small
+from .base import CATEGORY, AnimatorNode, advanced, say
 from .inputs import percent_inputs, size_inputs
 from .managed import ManagedNetwork, encode_reference, expect_temporal_vae, image_embedding, run_in_chunks
 from .model import TIME_IDS
@@ -125,6 +126,7 @@ class ArcFaceCLIPEncode(AnimatorNode):
                 ),
                 io.Latent.Output(display_name="latent", tooltip="Empty latent of the clip, for the sampler."),
             ],
+            hidden=[io.Hidden.unique_id],
         )
 
     @classmethod
@@ -150,6 +152,8 @@ class ArcFaceCLIPEncode(AnimatorNode):
         check_size(height, width)
         if num_frames < 1:
             raise InputError("num_frames", f"is {num_frames}", "give the number of skeletons, at least 1")
+        if warning := small.size_warning(face_encoder.family, height, width):
+            say(cls, warning)
         photo = one_photo(image)
         embedding = _image_embedding(clip_vision, photo, face_encoder.module.token_width)
         tokens = cond.join_tokens(embedding, _face_tokens(face_encoder, face, embedding, content_fusion))
@@ -188,6 +192,7 @@ def _face_tokens(
 ) -> torch.Tensor | None:
     if face is None or expect(face, FaceIdentity, "face", "Face Embed").identity is None:
         return None
+    small.expect_same_family("face", face.family, "the face encoder", face_encoder.family)
     return face_encoder(face.identity.reshape(1, -1), embedding, fuse=fuse)
 
 

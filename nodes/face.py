@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import torch
 from comfy_api.latest import io
@@ -9,14 +11,15 @@ from PIL import Image, ImageDraw
 
 from ..stableanimator_core.errors import InputError
 from ..stableanimator_core.preprocess import check_pictures, from_uint8, to_uint8
-from . import folders
+from . import folders, small
 from .base import CATEGORY, AnimatorNode, advanced, say
-from .inputs import CHANNELS, face_detector_input
+from .inputs import CHANNELS, face_detector_input, recogniser_input
 from .managed import ManagedNetwork
 from .sockets import FaceSocket
 
 _NO_FACE = ["error", "without identity", "official zeros"]
 _CHOICES = ["largest", "central", "index"]
+NO_DETECTOR = "none, the face mask says where"
 
 
 class FaceEmbed(AnimatorNode):
@@ -31,19 +34,16 @@ class FaceEmbed(AnimatorNode):
                 io.Image.Input(
                     "image", tooltip="The reference photo, or several of the same person: they are averaged."
                 ),
-                io.Combo.Input(
-                    "recognizer",
-                    options=folders.file_choices(
-                        folders.FACE_FOLDERS,
-                        "glintr100.onnx",
-                        "glintr100",
-                        "recognizer",
-                        endings=folders.ONNX_ENDINGS + folders.TORCH_ENDINGS,
-                    ),
-                    tooltip="ArcFace: glintr100.onnx of antelopev2 (261 MB), or its torch form glintr100_torch.pth.",
+                recogniser_input(
+                    "glintr100.onnx",
+                    folders.ONNX_ENDINGS + folders.TORCH_ENDINGS,
+                    "ArcFace: glintr100.onnx of antelopev2 (261 MB), or its torch form glintr100_torch.pth. The small "
+                    "demo model has its own.",
                 ),
                 face_detector_input(
-                    "Not opened if a face mask says where the face is and no detector is installed."
+                    "Not opened if a face mask says where the face is and no detector is installed, nor for the small "
+                    "demo model's masks.",
+                    NO_DETECTOR,
                 ),
                 io.Combo.Input(
                     "choice",
@@ -119,17 +119,20 @@ class FaceEmbed(AnimatorNode):
         _check_choices(choice, channels, no_face)
         photos = to_uint8(check_pictures(image, "image"))
         corners = _typed(face_box) or _corners(_painted(face_mask, photos))
+        opened, family = _open_recogniser(recognizer)
+        as_painted = family == small.SMALL and corners is not None  # how the small one saw faces in training
         face = embed_face(
             list(photos),
-            _open_recogniser(recognizer),
-            _open_detector(detector, needed=corners is None),
+            opened,
+            None if as_painted else _open_detector(detector, needed=corners is None),
             channels=CHANNELS[channels],
             choice=index if choice == "index" else choice,
             corners=corners,
             no_face=no_face,
         )
-        for warning in face.warnings:
+        for warning in () if as_painted else face.warnings:
             say(cls, warning)
+        face = replace(face, family=family)
         return io.NodeOutput(face, from_uint8(_marked(photos[0], face.corners)[None]))
 
 
@@ -144,6 +147,12 @@ def _open_detector(name: str, *, needed: bool):
     from ..stableanimator_core.errors import WeightsError
     from ..stableanimator_core.face.analysis import FaceDetector
 
+    if name == NO_DETECTOR and needed:
+        raise InputError(
+            "detector", f"is '{name}', and no face is painted", "connect a face mask, or choose a detector"
+        )
+    if name == NO_DETECTOR:
+        return None
     try:
         path = folders.resolve(name, folders.FACE_FOLDERS, "detector")
     except WeightsError:
@@ -154,14 +163,15 @@ def _open_detector(name: str, *, needed: bool):
 
 
 def _open_recogniser(name: str):
-    """ArcFace on onnxruntime, or in torch under ComfyUI's memory manager; both give the same numbers."""
+    """ArcFace on onnxruntime, or in torch under ComfyUI's memory manager, which give the same numbers; its family."""
     from ..stableanimator_core.face.recognisers import OnnxRecogniser, TorchRecogniser
     from ..stableanimator_core.weights import load
 
     path = folders.resolve(name, folders.FACE_FOLDERS, "recognizer")
     if path.suffix.lower() == ".onnx":
-        return OnnxRecogniser(path)
-    return TorchRecogniser(ManagedNetwork(load.load_face_recognizer(path, dtype=torch.float32)))
+        return OnnxRecogniser(path), small.family_of_recogniser(name, None)
+    network = load.load_face_recognizer(path, dtype=torch.float32)
+    return TorchRecogniser(ManagedNetwork(network)), small.family_of_recogniser(name, network)
 
 
 def _typed(text: str) -> tuple[float, float, float, float] | None:

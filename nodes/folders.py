@@ -10,6 +10,7 @@ from pathlib import Path
 import folder_paths
 
 from ..stableanimator_core.errors import WeightsError
+from . import small
 
 FOLDER = "stableanimator"
 TORCH_ENDINGS = (".safetensors", ".pth", ".pt", ".ckpt", ".bin")
@@ -18,6 +19,7 @@ ONNX_ENDINGS = (".onnx",)
 UNET_FOLDERS = (FOLDER, "diffusion_models")
 SVD_FOLDERS = (FOLDER, "checkpoints", "diffusers")
 FACE_FOLDERS = (FOLDER, "insightface")
+_OTHER_UNETS = ("denoising", "reference")  # Animate Anyone's
 _OTHER_POSES = "stableanimator_pose"
 POSE_FOLDERS = (FOLDER, _OTHER_POSES)
 
@@ -60,8 +62,16 @@ def file_choices(
     """
     names = [name for folder in folders for name in _names(folder)]
     names = [name for name in dict.fromkeys(names) if name.lower().endswith(endings)]
-    likely = [name for name in names if any(word in os.path.basename(name).lower() for word in words)]
+    likely = [name for name in names if _has_a_word(name, words)]
     return [*likely, *(name for name in names if name not in likely)] or [official]
+
+
+def unet_is_installed() -> bool:
+    """True if some file is called a U-Net: the sign that menus begin with the user's files, not the small model."""
+    names = [
+        name for folder in UNET_FOLDERS for name in _names(folder) if name.lower().endswith(TORCH_ENDINGS)
+    ]
+    return any(_has_a_word(name, ("unet",)) and not _has_a_word(name, _OTHER_UNETS) for name in names)
 
 
 def svd_choices(official: str) -> list[str]:
@@ -80,9 +90,16 @@ def svd_choices(official: str) -> list[str]:
 def resolve(name: str, folders: Iterable[str], what: str) -> Path:
     """The file or directory a combo entry names; a bare file name is also found deeper down.
 
+    Args:
+        name: the entry; `small.ENTRY` names the file that comes with the pack.
+        folders: registered folder names, in order.
+        what: the input's name.
+
     Raises:
         WeightsError: there is none, or the name leads out of the folders; lists every place searched.
     """
+    if name == small.ENTRY:
+        return small.path_of(what)
     places = roots(folders)
     for root in places:
         path = root / name
@@ -99,6 +116,10 @@ def resolve(name: str, folders: Iterable[str], what: str) -> Path:
         f"'{name}' was not found in {searched}",
         "put the file into models/stableanimator and press R, or choose another entry",
     )
+
+
+def _has_a_word(name: str, words: Iterable[str]) -> bool:
+    return any(word in os.path.basename(name).lower() for word in words)
 
 
 def _names(folder: str) -> list[str]:

@@ -12,9 +12,10 @@ from comfy_api.latest import io
 from ..stableanimator_core.errors import InputError, NoFaceError
 from ..stableanimator_core.face.embed import FaceIdentity
 from ..stableanimator_core.preprocess import check_pictures, from_uint8, to_uint8
-from . import folders
+from . import folders, small
 from .base import CATEGORY, AnimatorNode, advanced
 from .hjb_run import HJBRun, HJBSamplerFunction, sampler_wrapper
+from .inputs import recogniser_input
 from .managed import ManagedNetwork
 from .model import expect_animator_model
 from .sockets import FaceBoxesSocket, FaceRecogniserSocket, FaceSocket, HJBSocket, expect, one_of
@@ -35,16 +36,11 @@ class LoadFaceRecognizer(AnimatorNode):
             category=f"{CATEGORY}/loaders",
             description="Loads ArcFace as a network that gradients can flow through, for HJB.",
             inputs=[
-                io.Combo.Input(
-                    "recognizer",
-                    options=folders.file_choices(
-                        folders.FACE_FOLDERS,
-                        "glintr100_torch.pth",
-                        "glintr100",
-                        "recognizer",
-                        endings=folders.TORCH_ENDINGS + folders.ONNX_ENDINGS,
-                    ),
-                    tooltip="glintr100_torch.pth, or glintr100.onnx of antelopev2: the weights are read out of it.",
+                recogniser_input(
+                    "glintr100_torch.pth",
+                    folders.TORCH_ENDINGS + folders.ONNX_ENDINGS,
+                    "glintr100_torch.pth, or glintr100.onnx of antelopev2: the weights are read out of it. The small "
+                    "demo model has its own.",
                 ),
             ],
             outputs=[
@@ -59,7 +55,8 @@ class LoadFaceRecognizer(AnimatorNode):
         from ..stableanimator_core.weights.load import load_face_recognizer
 
         path = folders.resolve(recognizer, folders.FACE_FOLDERS, "recognizer")
-        return io.NodeOutput(ManagedNetwork(load_face_recognizer(path, dtype=torch.float32)))
+        network = load_face_recognizer(path, dtype=torch.float32)
+        return io.NodeOutput(ManagedNetwork(network, small.family_of_recogniser(recognizer, network)))
 
 
 def _inputs() -> list[Any]:
@@ -250,7 +247,11 @@ def _run(
     settings: dict,
 ) -> HJBRun:
     expect(recogniser, ManagedNetwork, "recognizer", "Load Face Recognizer")
-    identity = _identity(recogniser, image, expect(face, FaceIdentity, "face", "Face Embed"))
+    expect(face, FaceIdentity, "face", "Face Embed")
+    small.expect_same_family(
+        "recognizer", recogniser.family, "Face Embed's", face.family, "Load Face Recognizer and Face Embed"
+    )
+    identity = _identity(recogniser, image, face)
     unique_id = getattr(getattr(node, "hidden", None), "unique_id", None) or ""
     return HJBRun(vae, recogniser, identity, face_boxes, _options(**settings), unique_id)
 

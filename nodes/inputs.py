@@ -6,7 +6,7 @@ from typing import Any
 
 from comfy_api.latest import io
 
-from . import folders
+from . import folders, small
 from .base import advanced
 
 CHANNELS = {"BGR (as trained)": "bgr", "RGB (as the official script)": "rgb"}
@@ -49,12 +49,33 @@ def percent_inputs(what: str) -> list[Any]:
     ]
 
 
-def face_detector_input(when: str) -> Any:
-    """The combo of the SCRFD file; `when` says when it is opened."""
+def weights_input(name: str, files: list[str], tooltip: str) -> Any:
+    """The combo of a weight file: `files`, then the small demo model, which is the default until a U-Net is there.
+
+    The U-Net decides for all of them, so that nodes just added belong together whatever else lies in the folders.
+    """
+    there = small.installed()
+    return io.Combo.Input(
+        name,
+        options=[*files, small.ENTRY] if there else files,
+        default=small.ENTRY if there and not folders.unet_is_installed() else None,
+        tooltip=tooltip,
+    )
+
+
+def recogniser_input(official: str, endings: tuple[str, ...], tooltip: str) -> Any:
+    """The combo of the ArcFace file."""
+    files = folders.file_choices(folders.FACE_FOLDERS, official, "glintr100", "recognizer", endings=endings)
+    return weights_input("recognizer", files, tooltip)
+
+
+def face_detector_input(when: str, *more: str) -> Any:
+    """The combo of the SCRFD file, and `more` entries; `when` says when it is opened."""
+    files = folders.file_choices(
+        folders.FACE_FOLDERS, "scrfd_10g_bnkps.onnx", "scrfd", "det_", endings=folders.ONNX_ENDINGS
+    )
     return io.Combo.Input(
         "detector",
-        options=folders.file_choices(
-            folders.FACE_FOLDERS, "scrfd_10g_bnkps.onnx", "scrfd", "det_", endings=folders.ONNX_ENDINGS
-        ),
+        options=[*files, *more],
         tooltip=f"Face detector: scrfd_10g_bnkps.onnx of antelopev2 (17 MB). {when}",
     )

@@ -6,8 +6,9 @@ import comfy.model_management as mm
 import torch
 from comfy_api.latest import io
 
-from . import folders
-from .base import CATEGORY, AnimatorNode, advanced
+from . import folders, small
+from .base import CATEGORY, AnimatorNode, advanced, say
+from .inputs import weights_input
 from .managed import ManagedNetwork, TemporalVAE, clip_vision_of
 from .model import model_patcher
 from .sockets import FaceEncoderSocket, PoseNetSocket
@@ -21,6 +22,12 @@ _WEIGHT_DTYPES: dict[str, torch.dtype | None] = {
     "fp8_e4m3fn": torch.float8_e4m3fn,
     "fp8_e5m2": torch.float8_e5m2,
 }
+_FOLDERS = {
+    "unet": folders.UNET_FOLDERS,
+    "pose_net": (folders.FOLDER,),
+    "face_encoder": (folders.FOLDER,),
+    "svd": folders.SVD_FOLDERS,
+}
 
 
 class LoadAnimatorModels(AnimatorNode):
@@ -31,27 +38,29 @@ class LoadAnimatorModels(AnimatorNode):
             display_name="Load Animator Models",
             category=f"{CATEGORY}/loaders",
             description="Loads StableAnimator's three files and Stable Video Diffusion's VAE and image encoder. "
-            "Put them into models/stableanimator; the official folder tree works as it is.",
+            "Put them into models/stableanimator; the official folder tree works as it is. A small demo model "
+            "comes with the pack.",
             inputs=[
-                io.Combo.Input(
+                weights_input(
                     "unet",
-                    options=folders.file_choices(folders.UNET_FOLDERS, "unet.pth", "unet"),
-                    tooltip="The animation U-Net with its ID adapter: unet.pth (6.2 GB) or its converted .safetensors.",
+                    folders.file_choices(folders.UNET_FOLDERS, "unet.pth", "unet"),
+                    "The animation U-Net with its ID adapter: unet.pth (6.2 GB) or its converted .safetensors. The "
+                    "small demo model comes with the pack: drawn figures, 128 x 128; choose it in all four menus.",
                 ),
-                io.Combo.Input(
+                weights_input(
                     "pose_net",
-                    options=folders.file_choices((folders.FOLDER,), "pose_net.pth", "pose_net", "posenet"),
-                    tooltip="The network that turns skeleton pictures into features: pose_net.pth (0.8 MB).",
+                    folders.file_choices((folders.FOLDER,), "pose_net.pth", "pose_net", "posenet"),
+                    "The network that turns skeleton pictures into features: pose_net.pth (0.8 MB).",
                 ),
-                io.Combo.Input(
+                weights_input(
                     "face_encoder",
-                    options=folders.file_choices((folders.FOLDER,), "face_encoder.pth", "face_encoder"),
-                    tooltip="The network that turns a face embedding into tokens: face_encoder.pth (229 MB).",
+                    folders.file_choices((folders.FOLDER,), "face_encoder.pth", "face_encoder"),
+                    "The network that turns a face embedding into tokens: face_encoder.pth (229 MB).",
                 ),
-                io.Combo.Input(
+                weights_input(
                     "svd",
-                    options=folders.svd_choices("svd_xt.safetensors"),
-                    tooltip="Stable Video Diffusion XT, for its VAE and image encoder: svd_xt.safetensors, "
+                    folders.svd_choices("svd_xt.safetensors"),
+                    "Stable Video Diffusion XT, for its VAE and image encoder: svd_xt.safetensors, "
                     "or the diffusers folder with vae/ and image_encoder/. Its own U-Net is not used.",
                 ),
                 advanced(
@@ -75,6 +84,7 @@ class LoadAnimatorModels(AnimatorNode):
                 PoseNetSocket.Output(display_name="pose_net", tooltip="For Apply PoseNet."),
                 FaceEncoderSocket.Output(display_name="face_encoder", tooltip="For ArcFace + CLIP Encode."),
             ],
+            hidden=[io.Hidden.unique_id],
         )
 
     @classmethod
@@ -83,17 +93,47 @@ class LoadAnimatorModels(AnimatorNode):
     ) -> io.NodeOutput:
         from ..stableanimator_core.weights import load
 
-        svd_path = folders.resolve(svd, folders.SVD_FOLDERS, "svd")
-        pose_net_path = folders.resolve(pose_net, (folders.FOLDER,), "pose_net")
-        face_encoder_path = folders.resolve(face_encoder, (folders.FOLDER,), "face_encoder")
-        model = _load_unet(folders.resolve(unet, folders.UNET_FOLDERS, "unet"), weight_dtype)
+        chosen = {"unet": unet, "pose_net": pose_net, "face_encoder": face_encoder, "svd": svd}
+        paths = {role: folders.resolve(name, _FOLDERS[role], role) for role, name in chosen.items()}
+        poses = load.load_pose_net(paths["pose_net"], dtype=torch.float32)
+        faces = load.load_face_encoder(paths["face_encoder"], dtype=torch.float32)
+        pictures = load.load_image_encoder(paths["svd"])
+        model = _load_unet(paths["unet"], weight_dtype)
+        _check_that_they_fit(chosen, model.model, poses, faces, pictures)
+        if small.ENTRY in chosen.values():
+            say(cls, small.ABOUT)
         return io.NodeOutput(
             model,
-            clip_vision_of(load.load_image_encoder(svd_path)),
-            TemporalVAE(load.load_vae(svd_path)),
-            ManagedNetwork(load.load_pose_net(pose_net_path, dtype=torch.float32)),
-            ManagedNetwork(load.load_face_encoder(face_encoder_path, dtype=torch.float32)),
+            clip_vision_of(pictures),
+            TemporalVAE(load.load_vae(paths["svd"])),
+            ManagedNetwork(poses),
+            ManagedNetwork(faces, small.family_of_face_encoder(face_encoder, faces)),
         )
+
+
+def _check_that_they_fit(chosen: dict[str, str], model, pose_net, face_encoder, image_encoder) -> None:
+    """Refuse files of different models. The VAE tells nothing by itself; it comes with the image encoder.
+
+    Raises:
+        InputError: names the inputs that do not fit the U-Net.
+    """
+    from ..stableanimator_core.errors import InputError
+
+    widths = {
+        "pose_net": (pose_net.final_proj.out_channels, model.pose_channels),
+        "face_encoder": (face_encoder.token_width, model.token_width),
+        "svd": (image_encoder.config.projection_dim, model.token_width),
+    }
+    odd = [role for role, (given, wanted) in widths.items() if given != wanted]
+    if odd:
+        mixed = small.ENTRY in chosen.values()
+        remedy = (
+            f"choose '{small.ENTRY}' in all four menus, or in none" if mixed else "choose files of one model"
+        )
+        files = ", ".join(
+            f"{role} '{chosen[role]}' ({widths[role][0]} wide, not {widths[role][1]})" for role in odd
+        )
+        raise InputError(files, f"do not fit the U-Net '{chosen['unet']}'", remedy)
 
 
 def _load_unet(path, weight_dtype: str):

@@ -36,9 +36,15 @@ def use_comfy_ops(module: nn.Module) -> nn.Module:
 
 
 class ManagedNetwork:
-    """A small network beside the diffusion model (PoseNet, Face Encoder, ArcFace) under ComfyUI's memory manager."""
+    """A small network beside the diffusion model (PoseNet, Face Encoder, ArcFace) under ComfyUI's memory manager.
 
-    def __init__(self, module: nn.Module):
+    Args:
+        module: the network.
+        family: which model it belongs to, where that is known: a word of `small.py`.
+    """
+
+    def __init__(self, module: nn.Module, family: str = ""):
+        self.family = family
         self.module = use_comfy_ops(module)
         device = mm.get_torch_device()
         self.patcher = ModelPatcher(self.module, load_device=device, offload_device=mm.unet_offload_device())

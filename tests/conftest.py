@@ -7,6 +7,7 @@ need them are skipped, loudly; under CI=true that is a failure.
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -54,8 +55,21 @@ def demo_weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def comfy(comfyui: Path, demo_weights: Path, tmp_path_factory: pytest.TempPathFactory):
-    """The running server with the pack, small weights, and the sample inputs. One for the session.
+def small_weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The small demo model's files: the shipped ones, or random ones in a copy of the pack that lacks them."""
+    from stableanimator_core import demo_weights, small_model
+
+    shipped = small_model.folder()
+    if not small_model.missing(shipped, judges=False):
+        return shipped
+    folder = tmp_path_factory.mktemp("small")
+    demo_weights.write(folder, seed=7)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def comfy(comfyui: Path, demo_weights: Path, small_weights: Path, tmp_path_factory: pytest.TempPathFactory):
+    """The running server with the pack, random weights, the small demo model and sample inputs. One for the session.
 
     Use `comfy.client` to run prompts and `comfy.base` for its folders. Leave it as you found it.
     """
@@ -63,7 +77,8 @@ def comfy(comfyui: Path, demo_weights: Path, tmp_path_factory: pytest.TempPathFa
     from comfy_server import ComfyServer, install_pack, make_base
 
     base = make_base(tmp_path_factory.mktemp("comfyui"))
-    install_pack(base / "custom_nodes")
+    pack = install_pack(base / "custom_nodes")
+    shutil.copytree(small_weights, pack / "weights" / "small", dirs_exist_ok=True)
     sample_inputs.put_into(base / "input", os.environ.get("STABLEANIMATOR_SAMPLES"))
     (base / "models" / "stableanimator").symlink_to(demo_weights, target_is_directory=True)
     with ComfyServer(Path(sys.executable), comfyui, base) as server:

@@ -36,12 +36,14 @@ class FaceIdentity:
         corners: left, top, right, bottom of the first face in pixels; None where no face was found.
         crop: that face as the network saw it, RGB uint8 [112 112 3]; black where no face was found.
         warnings: what the user must be told.
+        family: which model's recogniser gave it, where the caller knows and says so.
     """
 
     identity: Tensor | None
     corners: Corners | None
     crop: np.ndarray
     warnings: tuple[str, ...] = field(default=())
+    family: str = ""
 
 
 def embed_face(

@@ -33,7 +33,9 @@ def core_comfy(comfyui: Path) -> ModuleType:
 
 
 @pytest.fixture(scope="session")
-def pack(core_comfy: ModuleType, tmp_path_factory: pytest.TempPathFactory) -> SimpleNamespace:
+def pack(
+    core_comfy: ModuleType, small_weights: Path, tmp_path_factory: pytest.TempPathFactory
+) -> SimpleNamespace:
     """Our nodes by short name, for example `pack.PoseDraw.execute(...)`; `pack.module` imports the pack's files."""
     import folder_paths
 
@@ -53,6 +55,7 @@ def pack(core_comfy: ModuleType, tmp_path_factory: pytest.TempPathFactory) -> Si
     module = importlib.util.module_from_spec(spec)
     sys.modules[name] = module
     spec.loader.exec_module(module)
+    importlib.import_module(f"{name}.stableanimator_core.small_model").folder = lambda: small_weights
     extension = asyncio.run(module.comfy_entrypoint())
     nodes = {node.__name__: node for node in asyncio.run(extension.get_node_list())}
     for node in nodes.values():
