@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 from numpy.typing import NDArray
 
@@ -11,7 +9,7 @@ from ..pose import people
 from .figure import Figure
 from .head import Head
 
-Array = NDArray[np.floating[Any]]
+Array = NDArray[np.float64]
 
 
 def keypoints(figure: Figure, size: int, *, hands: bool = True) -> people.Person:
@@ -86,7 +84,7 @@ def _face(head: Head) -> tuple[Array, NDArray[np.bool_]]:
     ]
     places = np.array(jaw + brows + nose + eyes + mouth)
     points, _ = head.project(head.on_skin(places[:, 0], places[:, 1]))
-    return points, np.full(68, head.faces_us())
+    return points.astype(np.float64), np.full(68, head.faces_us())
 
 
 def _hand(figure: Figure, side: int) -> Array:

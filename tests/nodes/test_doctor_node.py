@@ -50,7 +50,7 @@ def test_good_damaged_and_missing_files_are_told_apart(examined):
 def test_a_missing_file_says_where_to_get_it(pack, models):
     shutil.rmtree(models)
     report = pack.ModelDoctor.execute(False).args[0]
-    assert report.count("[missing ]") == 8 and report.count("[optional]") == 1
+    assert report.count("[missing ]") == 8 and report.count("[optional]") == 7
     assert "https://huggingface.co/yzd-v/DWPose" in report
 
 
