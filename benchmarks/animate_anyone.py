@@ -15,6 +15,7 @@ import argparse
 from dataclasses import dataclass
 from typing import Any
 
+import diffusers
 import torch
 from denoise import GIB, Measured, measure
 from torch import Tensor
@@ -86,6 +87,7 @@ def parse() -> argparse.Namespace:
 def build(widths: tuple[int, ...], device: torch.device, dtype: torch.dtype) -> tuple[Any, Any]:
     """The denoising network with motion modules, and the reference network."""
     torch.manual_seed(0)
+    diffusers.utils.logging.set_verbosity_error()  # it warns at every change of the number format
     config = {"block_out_channels": widths, "cross_attention_dim": TOKEN_WIDTH, "attention_head_dim": 8}
     with torch.device(device):
         unet = build_denoising_unet({**config, MOTION: {}}).to(dtype).eval()
