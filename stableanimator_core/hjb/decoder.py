@@ -3,8 +3,8 @@ faces.
 
 Runs the layers of diffusers' temporal decoder (`decoder` of `AutoencoderKLTemporalDecoder`; the layers are
 found by their names, which are those in the checkpoint) in its order and gives its result up to float32
-rounding. Different from its own forward: what is kept for the backward pass is chosen here, and a picture can
-be decoded in part.
+rounding; likewise those of the decoder for single pictures, as `PictureDecoder`. Different from their own
+forward: what is kept for the backward pass is chosen here, and a picture can be decoded in part.
 Axes: f frames of one chunk, c channels, h w height and width of latents (of features further in), H W pixels.
 """
 
@@ -30,11 +30,24 @@ held at a time.
 """
 
 
+class PictureDecoder(nn.Module):
+    """The decoding half of diffusers' `AutoencoderKL` (Stable Diffusion's VAE); its layers are shared, not copied.
+
+    Frames do not mix in it, so how a clip is cut into chunks changes memory only.
+    """
+
+    def __init__(self, vae: Any):
+        super().__init__()
+        self.post_quant_conv = vae.post_quant_conv
+        for name, layer in vae.decoder.named_children():
+            self.add_module(name, layer)
+
+
 class Decoding:
     """One way to decode; `Decoding(decoder)(latents)` equals `decoder(latents, ...)`.
 
     Args:
-        decoder: a temporal decoder with weights that autograd may use (see `usable_copy`).
+        decoder: a temporal decoder or a `PictureDecoder`, with weights that autograd may use (see `usable_copy`).
         checkpointing: one of `CHECKPOINTING`.
         frozen: GroupNorm statistics to use after the middle block, from `statistics_of`.
         record: filled with the statistics of each norm, if given.
@@ -64,12 +77,15 @@ class Decoding:
         """
         height, width = latents.shape[-2:]
         plan = plan_decoding(self.decoder, height, width, pixels)
-        x = self._middle(self.decoder.conv_in(latents))
+        entrance = getattr(self.decoder, "post_quant_conv", None)
+        x = self._middle(self.decoder.conv_in(latents if entrance is None else entrance(latents)))
         have = Box(0, height, 0, width)
         for block, boxes in zip(self.decoder.up_blocks, plan.blocks, strict=True):
             x, have = self._up_block(block, x, have, boxes)
         x = self.part.norm_act_conv(self.decoder.conv_norm_out, self.decoder.conv_out, plan.tail.cut(x, have))
         x = plan.pixels.cut(x, plan.tail)
+        if not hasattr(self.decoder, "time_conv_out"):
+            return x
         return _frames(self.decoder.time_conv_out(_clip(x)))
 
     def _middle(self, x: Tensor) -> Tensor:
@@ -101,10 +117,14 @@ class Decoding:
     def _resblock(
         self, block: Any, x: Tensor, layers: Layers, given: Box | None = None, wanted: Box | None = None
     ) -> Tensor:
+        mixes_frames = hasattr(block, "temporal_res_block")
+
         def run(x: Tensor) -> Tensor:
-            x = _residual(block.spatial_res_block, x, layers)
+            x = _residual(block.spatial_res_block if mixes_frames else block, x, layers)
             if given is not None and wanted is not None:
                 x = wanted.cut(x, given)
+            if not mixes_frames:
+                return x
             clip = _clip(x)
             mixed = _residual(block.temporal_res_block, clip, layers)
             return _frames(block.time_mixer(x_spatial=clip, x_temporal=mixed, image_only_indicator=None))
