@@ -256,7 +256,7 @@ class Trainer:
             temporary.mkdir(parents=True)
         accelerator.wait_for_everyone()
         accelerator.save_state(str(temporary / "state"))
-        state = accelerator.get_state_dict(self.networks)
+        state: Any = accelerator.get_state_dict(self.networks)
         accelerator.wait_for_everyone()  # all parts are written
         if accelerator.is_main_process:
             progress = {"step": self.step, "sampling": self._sampling(), "settings": as_json(settings)}
