@@ -79,7 +79,7 @@ def _table(kind: type[Table], values: Any, where: str, folder: Path) -> Table:
     for key in values:
         if key not in hints:
             near = difflib.get_close_matches(key, hints, 1)
-            remedy = f"did you mean {near[0]}?" if near else f"known are {', '.join(hints)}"
+            remedy = f"use {near[0]}, or remove it" if near else f"known are {', '.join(hints)}"
             raise InputError(_named(where, key), "is no known key", remedy)
     for entry in fields(kind):  # pyright: ignore[reportArgumentType]
         required = entry.default is MISSING and entry.default_factory is MISSING

@@ -55,7 +55,7 @@ def read_svd_unet(path: str | Path) -> tuple[dict[str, Tensor], dict[str, Any], 
     if state or "input_blocks.0.0.weight" in weights.state:
         state = to_diffusers(state or weights.state)
         weights = Weights(state)  # the metadata of a file of several models tells nothing about the U-Net
-        return state, configured(weights, path.with_name(""), _CLASS, config_from), path
+        return state, configured(weights, path, _CLASS, config_from), path
     if "conv_in.weight" not in weights.state:
         raise not_the_model(path, "U-Net of Stable Video Diffusion", weights.state)
     return dict(weights.state), configured(weights, path, _CLASS, config_from), path
