@@ -77,7 +77,8 @@ def _edges(frames: Picture) -> Array:
     grey = frames.astype(np.float64) @ _LUMA
     height, width = (side - side % 2 for side in grey.shape[1:])
     halves = grey[:, :height, :width].reshape(len(grey), height // 2, 2, width // 2, 2).mean(axis=(2, 4))
-    return np.hypot(prewitt(halves, axis=1) / 3, prewitt(halves, axis=2) / 3)
+    # picture by picture: prewitt also smooths across every other axis, so across frames
+    return np.stack([np.hypot(prewitt(half, axis=0) / 3, prewitt(half, axis=1) / 3) for half in halves])
 
 
 def change_error(frames: Picture, truth: Picture) -> float:
