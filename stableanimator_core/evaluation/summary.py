@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .judging import MEASURES, Measures
+from .running import BOUNDS
 from .statistics import Estimate, mean_with_interval, paired_difference
 from .stored import Results
 
@@ -64,7 +65,7 @@ def summarise(results: Results, faces: Mapping[str, Mapping[str, NDArray[Any]]] 
     everything = {**results, **({OTHER_PERSON: others} if others else {})}
     means = {name: _means(clips) for name, clips in everything.items()}
     baseline = results.get(BASELINE, {})
-    compared = [name for name in results if name != BASELINE and baseline]
+    compared = [name for name in results if name not in (BASELINE, *BOUNDS) and baseline]
     differences = {name: compare(results[name], baseline) for name in compared}
     gain = compare(baseline, results.get("reference", {}))
     clips = sorted({clip for clips in results.values() for clip in clips})

@@ -11,7 +11,6 @@ from typing import Any
 import numpy as np
 
 from .judging import MEASURES
-from .running import BOUNDS
 from .statistics import Estimate
 from .summary import BASELINE, OTHER_PERSON, Row, Summary
 
@@ -28,8 +27,7 @@ NOTES = (
     "picture, as share of the standing height; the row of the truth is the network's own error. The height is the "
     "scale (the largest ratio of a limb's length in the picture to its own length) times the person's proportions.",
     "Feature distance: like LPIPS, unit-length features compared place by place, here of the small VAE's encoder and "
-    "without learned weights. GMSD: gradient magnitude similarity deviation. PSNR, SSIM: mean over frames; "
-    "equal pictures count as 100 dB.",
+    "without learned weights. GMSD: gradient magnitude similarity deviation. PSNR, SSIM: mean over frames.",
     "Every fifth clip moves as one of two recorded people (a man jumping, a woman walking), the others as generated. "
     "The face optimisation is told where the faces are by the skeletons, not by the truth.",
 )
@@ -60,7 +58,7 @@ def markdown(summary: Summary, setup: Mapping[str, Any], names: Mapping[str, str
     lines += [f"| {t.promise} | {t.found} | {t.verdict} |" for t in summary.targets]
     order = [*names, *(name for name in [*summary.means, OTHER_PERSON] if name not in names)]
     gain = {f"{BASELINE} less reference": summary.gain}
-    compared = [name for name in order if name not in (*BOUNDS, "reference")]
+    compared = [name for name in order if name != "reference"]
     for title, keys in (("", MAIN), (", other measures", [key for key in MEASURES if key not in MAIN])):
         lines += ["", f"## Means{title}", "", *_table(summary.means, order, keys, _with_interval)]
         lines += ["", f"## Paired differences to {BASELINE}{title}", ""]
