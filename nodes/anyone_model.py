@@ -23,7 +23,7 @@ from ..stableanimator_core.animate_anyone.denoising_unet import denoise, longest
 from ..stableanimator_core.animate_anyone.walk import transformer_block_names
 from ..stableanimator_core.errors import InputError
 from .managed import use_comfy_ops
-from .model import DiffusionUNet, core_attention
+from .model import DiffusionUNet, core_attention, expect_animator_model
 from .pose_cond import POSE, pose_cond, pose_of_batch
 
 REFERENCE = "animate_anyone_reference"
@@ -223,6 +223,17 @@ def anyone_patcher(unet: nn.Module, storage: torch.dtype, compute: torch.dtype |
     """
     model = AnyoneModel(use_comfy_ops(unet), storage, compute)
     return ModelPatcher(model, load_device=mm.get_torch_device(), offload_device=mm.unet_offload_device())
+
+
+def expect_own_model(model: Any) -> ModelPatcher:
+    """`model`, refused if it is neither a StableAnimator nor an Animate Anyone model.
+
+    Raises:
+        InputError: not made by one of our loaders.
+    """
+    if not isinstance(getattr(model, "model", None), AnyoneModel):
+        return expect_animator_model(model)
+    return model
 
 
 def expect_anyone_model(model: Any) -> ModelPatcher:

@@ -13,11 +13,11 @@ from ..stableanimator_core.errors import InputError, NoFaceError
 from ..stableanimator_core.face.embed import FaceIdentity
 from ..stableanimator_core.preprocess import check_pictures, from_uint8, to_uint8
 from . import folders, small
+from .anyone_model import expect_own_model
 from .base import CATEGORY, AnimatorNode, advanced
 from .hjb_run import HJBRun, HJBSamplerFunction, sampler_wrapper
 from .inputs import recogniser_input
 from .managed import ManagedNetwork
-from .model import expect_animator_model
 from .sockets import FaceBoxesSocket, FaceRecogniserSocket, FaceSocket, HJBSocket, expect, one_of
 
 if TYPE_CHECKING:
@@ -62,7 +62,9 @@ class LoadFaceRecognizer(AnimatorNode):
 def _inputs() -> list[Any]:
     """What HJB needs, the same for both ways of using it."""
     return [
-        io.Vae.Input("vae", tooltip="SVD's VAE: each update decodes the clip with it."),
+        io.Vae.Input(
+            "vae", tooltip="The model's own VAE, of its loader: each update decodes the clip with it."
+        ),
         FaceRecogniserSocket.Input("recognizer", tooltip="From Load Face Recognizer."),
         io.Image.Input("image", tooltip="The reference photo, the same as in Face Embed."),
         FaceSocket.Input("face", tooltip="From Face Embed: where the face is in the photo."),
@@ -189,8 +191,9 @@ class HJBModel(AnimatorNode):
 
     @classmethod
     def execute(cls, model, vae, recognizer, image, face, face_boxes, **settings: Any) -> io.NodeOutput:
-        expect_animator_model(model)
+        expect_own_model(model)
         run = _run(cls, vae, recognizer, image, face, face_boxes, settings)
+        run.check_model(model.model)
         patched = model.clone()
         kind = comfy.patcher_extension.WrappersMP.SAMPLER_SAMPLE
         patched.remove_wrappers_with_key(kind, _WRAPPER)

@@ -15,40 +15,60 @@ from torch import Tensor, nn
 
 from ..stableanimator_core.errors import InputError
 from .base import show_progress_text
-from .managed import ManagedNetwork, TemporalVAE
+from .managed import ImageVAE, ManagedNetwork, TemporalVAE
+from .model import StableAnimatorModel
 
 _SECONDS_BETWEEN_TEXTS = 0.5
 
 
 def decoder_of(vae: Any) -> nn.Module:
-    """The temporal decoder of a VAE, in the form the core optimises through.
+    """The decoder of a VAE, temporal or for single pictures, in the form the core optimises through.
 
     A VAE of a core loader holds the same weights under other names; they are read into our own decoder.
 
     Raises:
-        InputError: not of Stable Video Diffusion's family.
+        InputError: of neither Stable Video Diffusion's nor Stable Diffusion's family.
     """
+    from ..stableanimator_core.errors import WeightsError
+    from ..stableanimator_core.hjb.decoder import PictureDecoder
+
     if isinstance(vae, TemporalVAE):
         return vae.first_stage_model.vae.decoder
-    from ..stableanimator_core.errors import WeightsError
-    from ..stableanimator_core.models.vae import build_vae, config_from
-    from ..stableanimator_core.weights.load import load_exactly
-    from ..stableanimator_core.weights.svd_layout import vae_to_diffusers
-
     with torch.inference_mode(False):
+        if isinstance(vae, ImageVAE):
+            return PictureDecoder(vae.first_stage_model.vae)
         try:
-            state = {
-                key: weight.detach().clone() for key, weight in vae.first_stage_model.state_dict().items()
-            }
-            state = vae_to_diffusers(state)
-            with torch.device("meta"):
-                network = build_vae(config_from(state))
-            load_exactly(network, state, "vae")
+            network = _own_copy(vae.first_stage_model.state_dict())
         except (AttributeError, KeyError, ValueError, WeightsError) as error:
             raise InputError(
-                "vae", "is not Stable Video Diffusion's", "connect the VAE of Load Animator Models"
+                "vae",
+                "is neither Stable Video Diffusion's nor Stable Diffusion's",
+                "connect the VAE of the loader that gives the model",
             ) from error
-        return network.decoder.eval().requires_grad_(False)
+        decoder = network.decoder if hasattr(network.decoder, "time_conv_out") else PictureDecoder(network)
+        return decoder.eval().requires_grad_(False)
+
+
+def _own_copy(theirs: dict[str, Tensor]) -> nn.Module:
+    """The VAE of core's state dict as diffusers' class, in memory of its own."""
+    from ..stableanimator_core.models import vae as vaes
+    from ..stableanimator_core.weights.load import load_exactly
+    from ..stableanimator_core.weights.svd_layout import image_vae_to_diffusers, vae_to_diffusers
+
+    state = {key: weight.detach().clone() for key, weight in theirs.items()}
+    temporal = "decoder.mid.block_1.mix_factor" in state
+    if temporal:
+        state, build, config_from = vae_to_diffusers(state), vaes.build_vae, vaes.config_from
+    else:
+        state, build, config_from = (
+            image_vae_to_diffusers(state),
+            vaes.build_image_vae,
+            vaes.image_config_from,
+        )
+    with torch.device("meta"):
+        network = build(config_from(state))
+    load_exactly(network, state, "vae")
+    return network
 
 
 class HJBRun:
@@ -79,6 +99,7 @@ class HJBRun:
         *rest: Any,
     ) -> Tensor:
         """Run `sample` (a sampler's own method) with the refinement after guidance; keep nothing afterwards."""
+        self.check_model(guider.model_patcher.model)
         options = dict(extra_args["model_options"])
         options = comfy.model_patcher.set_model_options_post_cfg_function(options, self._refined)
         self.refiner.begin(sigmas)
@@ -87,6 +108,18 @@ class HJBRun:
             return sample(guider, sigmas, {**extra_args, "model_options": options}, *rest)
         finally:
             self.refiner.close()
+
+    def check_model(self, model: Any) -> None:
+        """Refuse a VAE for single pictures beside StableAnimator, whose frames its decoder does not join.
+
+        Raises:
+            InputError: for that.
+        """
+        temporal = hasattr(self.refiner.decoder, "time_conv_out")
+        if isinstance(model, StableAnimatorModel) and not temporal:
+            raise InputError(
+                "vae", "is not Stable Video Diffusion's", "connect the VAE of Load Animator Models"
+            )
 
     def _refined(self, args: dict[str, Any]) -> Tensor:
         return self.refiner(args["denoised"], float(args["sigma"].max()))
