@@ -12,6 +12,7 @@ from stableanimator_core.hjb.refine import Iteration, differentiate, refine_x0
 
 
 def toy_loss():
+    torch.manual_seed(3)
     embed, reference = nn.Linear(8, 4), noise(1, 4, seed=5)
     return lambda latents: (1 - cosine_similarity(embed(latents), reference, dim=-1)).mean()
 
