@@ -1,12 +1,13 @@
-"""One picture that shows what the pack did: photo, skeleton and result side by side, for some frames."""
+"""What the pack did in one picture: photo, skeleton and result side by side, for some frames or moving."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 
 from PIL import Image, ImageDraw, ImageFont, ImageOps
 
-CELL = 232
+CELL, MOVING_CELL = 232, 256
 GAP = 10
 CAPTION = 26
 BLOCKS_ABREAST = 2
@@ -51,6 +52,27 @@ def contact_sheet(
             (("photo", reference), ("pose", poses[frame]), (f"result, frame {frame + 1}", results[frame]))
         ):
             corner = (left + i * (CELL + 3), top)
-            sheet.paste(ImageOps.pad(picture.convert("RGB"), (CELL, CELL), color=BACKGROUND), corner)
+            shown = ImageOps.pad(
+                picture.convert("RGB"), (CELL, CELL), method=Image.Resampling.LANCZOS, color=BACKGROUND
+            )
+            sheet.paste(shown, corner)
             pen.text((corner[0] + 2, top + CELL + 4), caption, fill=MUTED, font=ImageFont.load_default(16))
     return sheet
+
+
+def save_moving(
+    path: Path,
+    reference: Image.Image,
+    poses: Sequence[Image.Image],
+    results: Sequence[Image.Image],
+    fps: float,
+) -> None:
+    """A GIF of photo | skeleton | result that plays for ever."""
+    side, frames = (MOVING_CELL, MOVING_CELL), []
+    for pose, result in zip(poses, results, strict=False):
+        frame = Image.new("RGB", (3 * MOVING_CELL + 6, MOVING_CELL), BACKGROUND)
+        for place, picture in enumerate((reference, pose, result)):
+            shown = ImageOps.pad(picture.convert("RGB"), side, method=Image.Resampling.LANCZOS)
+            frame.paste(shown, (place * (MOVING_CELL + 3), 0))
+        frames.append(frame.quantize(256, dither=Image.Dither.NONE))
+    frames[0].save(path, save_all=True, append_images=frames[1:], duration=round(1000 / fps), loop=0)

@@ -1,12 +1,12 @@
 #!/usr/bin/env python3
-"""A portrait and a motion become a video, in a real ComfyUI server, with the shipped workflow.
+"""A portrait and a motion become a video, in a real ComfyUI server, with a shipped workflow.
 
-    python3 scripts/demo.py                                     everything on the spot, also on a bare machine
+    python3 scripts/demo.py                                     on a bare machine: the small demo model's puppet dances
     python3 scripts/demo.py --weights ~/models/StableAnimator   the official weights, in the tree they come in
     python3 scripts/demo.py --comfyui ~/ComfyUI                 your ComfyUI and its models; it is not changed
 
-Writes animation.mp4, contact_sheet.png and timings.json. Without official weights it makes small random ones,
-which show the plumbing, not the quality.
+Writes animation.mp4, side_by_side.gif, contact_sheet.png and timings.json. With official weights the workflow is
+animate-from-keypoints, without them dancing-puppet, which uses the small model that comes with the pack.
 """
 
 from __future__ import annotations
@@ -23,10 +23,13 @@ from typing import Any
 
 import env
 
+OUTPUTS = ("animation.mp4", "side_by_side.gif", "contact_sheet.png", "timings.json")
 REPOSITORY = Path(__file__).resolve().parent.parent
-WORKFLOW = REPOSITORY / "workflows" / "animate-from-keypoints.json"
-RANDOM_WEIGHTS = "random weights: shows the plumbing, not the quality"
-RANDOM_SETTINGS = {"width": 256, "height": 256, "steps": 6}  # noise looks the same in a tenth of the time
+OFFICIAL_WORKFLOW, SMALL_WORKFLOW = "animate-from-keypoints", "dancing-puppet"
+SMALL_MODEL = REPOSITORY / "weights" / "small"
+SMALL = "small demo model"
+NOTICE = "small demo model: drawn figures at 128 x 128; photos of people need the official weights"
+OTHER_UNETS = ("denoising", "reference")  # Animate Anyone's
 WHAT_A_SERVER_NEEDS = ("torch", "diffusers", "insightface", "onnxruntime")
 NO_GPU = "import sys, torch; sys.exit(torch.cuda.is_available() or torch.backends.mps.is_available())"
 
@@ -43,9 +46,7 @@ def arguments() -> argparse.Namespace:
         "--python", type=Path, help="that ComfyUI's interpreter; found by itself in venv/ or .venv/"
     )
     parser.add_argument("--weights", type=Path, help="folder with the official weights, at any depth")
-    parser.add_argument(
-        "--workflow", type=Path, default=WORKFLOW, help="another workflow file of the frontend"
-    )
+    parser.add_argument("--workflow", type=Path, help="another workflow file of the frontend")
     parser.add_argument("--steps", type=int, help="sampling steps; the workflow's if left out")
     parser.add_argument("--timeout", type=float, default=3600, help="seconds that the run may take")
     return parser.parse_args()
@@ -91,7 +92,7 @@ def comfyui_and_python(options: argparse.Namespace, environment: env.Environment
 
 
 def prepare_models(models: Path, options: argparse.Namespace) -> str:
-    """Show the server the weights there are, or make some; what they are, in words."""
+    """Show the server the weights there are; what they are, in words."""
     from demo_prompt import DemoError
 
     installed = options.comfyui.expanduser().resolve() / "models" if options.comfyui else None
@@ -105,15 +106,29 @@ def prepare_models(models: Path, options: argparse.Namespace) -> str:
             raise DemoError(f"--weights: there is no folder {weights}")
         replace_by_link(ours, weights)
         return str(weights)
-    if ours.is_symlink() and any(ours.rglob("*unet*")):
+    unets = ours.rglob("*unet*") if ours.is_symlink() else []
+    if any(not path.name.startswith(OTHER_UNETS) for path in unets):
         return str(ours.resolve())
-    remove(ours)
-    ours.mkdir()
-    importable = {**os.environ, "PYTHONPATH": str(REPOSITORY)}
-    command = [sys.executable, "-m", "stableanimator_core.demo_weights", str(ours)]
-    if subprocess.run(command, env=importable, cwd=ours, stdout=sys.stderr).returncode != 0:
-        raise DemoError("making the random weights failed; its message stands above")
-    return "random"
+    if not (SMALL_MODEL / "unet.safetensors").is_file():
+        raise DemoError(f"{SMALL_MODEL} is empty in this copy; name the official weights with --weights")
+    return SMALL
+
+
+def chosen_workflow(options: argparse.Namespace, weights: str) -> Path:
+    """The workflow asked for, or the one that suits the weights.
+
+    Raises:
+        DemoError: it wants official weights, and there are none.
+    """
+    from demo_prompt import DemoError
+
+    name = SMALL_WORKFLOW if weights == SMALL else OFFICIAL_WORKFLOW
+    path = options.workflow or REPOSITORY / "workflows" / f"{name}.json"
+    if weights == SMALL and SMALL not in path.read_text(encoding="utf-8"):
+        raise DemoError(
+            f"{path.name} needs the official weights; name their folder with --weights, or leave out --workflow"
+        )
+    return path
 
 
 def remove(path: Path) -> None:
@@ -154,57 +169,59 @@ class Progress:
         self.node = None
 
 
-def animate(server: Any, options: argparse.Namespace, weights: str) -> dict[str, Any]:
+def animate(server: Any, options: argparse.Namespace, weights: str, workflow: Path) -> dict[str, Any]:
     """Queue the workflow and write what comes out; the timings.
 
     Raises:
         DemoError: the workflow failed; says at which node and why.
     """
     import demo_prompt
-    import sample_inputs
     from workflow_api import to_api
 
-    portrait = sample_inputs.write_portrait(options.out / "portrait.png")
-    files = server.client.upload(portrait, sample_inputs.PORTRAIT), server.client.upload(sample_inputs.MOTION)
     object_info = server.client.object_info()
-    prompt = to_api(json.loads(options.workflow.read_text(encoding="utf-8")), object_info)
-    prompt = demo_prompt.use_installed_weights(demo_prompt.use_inputs(prompt, *files), object_info)
-    if weights == "random":
-        mask = sample_inputs.write_face_mask(options.out / "portrait_face.png")
-        prompt = demo_prompt.with_painted_face(prompt, server.client.upload(mask, sample_inputs.FACE_MASK))
-    small = RANDOM_SETTINGS if weights == "random" else {}
-    settings = {**small, **({"steps": options.steps} if options.steps else {})}
-    prompt = demo_prompt.with_pictures(demo_prompt.with_settings(prompt, settings))
+    prompt = to_api(json.loads(workflow.read_text(encoding="utf-8")), object_info)
+    prompt = with_files(prompt, server.client, options.out)
+    prompt = demo_prompt.use_installed_weights(prompt, object_info)
+    prompt = demo_prompt.with_pictures(demo_prompt.with_settings(prompt, {"steps": options.steps}))
     progress = Progress(prompt)
     result = server.client.run(prompt, timeout=options.timeout, on_event=progress)
     if result.status != "success":
         node = progress.titles.get(str(result.error.get("node_id")), "the server")
         reason = result.error.get("exception_message") or f"the run was {result.status}"
         raise demo_prompt.DemoError(f"{node}: {reason.strip()}")
-    write_outputs(server.client, result, portrait, options, weights)
+    title = f"StableAnimator for ComfyUI: {workflow.stem}"
+    notice, fps = NOTICE if weights == SMALL else "", demo_prompt.rate(prompt)
+    write_outputs(server.client, result, options.out, title, notice, fps)
     return {"run": round(result.seconds, 2), "nodes": progress.seconds}
 
 
-def write_outputs(
-    client: Any, result: Any, portrait: Path, options: argparse.Namespace, weights: str
-) -> None:
+def with_files(prompt: dict[str, Any], client: Any, out: Path) -> dict[str, Any]:
+    """The prompt with the sample portrait and motion, if it reads files."""
     import demo_prompt
-    from contact_sheet import contact_sheet
+    import sample_inputs
+
+    if not demo_prompt.reads_a_photo(prompt):
+        return prompt
+    portrait = client.upload(sample_inputs.write_portrait(out / "portrait.png"), sample_inputs.PORTRAIT)
+    return demo_prompt.use_inputs(prompt, portrait, client.upload(sample_inputs.MOTION))
+
+
+def write_outputs(client: Any, result: Any, out: Path, title: str, notice: str, fps: float) -> None:
+    import demo_prompt
+    from contact_sheet import contact_sheet, save_moving
     from PIL import Image
 
     videos = [file for file in result.files() if file["filename"].endswith(".mp4")]
     if not videos:
         raise demo_prompt.DemoError("the workflow saved no .mp4")
-    (options.out / "animation.mp4").write_bytes(client.view(videos[0]))
-    poses, frames = (
-        save_all(client, result.files(node), options.out / node)
-        for node in (demo_prompt.POSES, demo_prompt.RESULT)
+    (out / "animation.mp4").write_bytes(client.view(videos[0]))
+    photo, poses, frames = (
+        [Image.open(path) for path in save_all(client, result.files(node), out / node)]
+        for node in (demo_prompt.PHOTO, demo_prompt.POSES, demo_prompt.RESULT)
     )
-    pictures = [[Image.open(path) for path in paths] for paths in (poses, frames)]
-    warning = RANDOM_WEIGHTS if weights == "random" else ""
-    title = f"StableAnimator for ComfyUI: {options.workflow.stem}, {len(frames)} frames"
-    sheet = contact_sheet(Image.open(portrait), *pictures, title=title, warning=warning)
-    sheet.save(options.out / "contact_sheet.png")
+    sheet = contact_sheet(photo[0], poses, frames, title=f"{title}, {len(frames)} frames", warning=notice)
+    sheet.save(out / "contact_sheet.png")
+    save_moving(out / "side_by_side.gif", photo[0], poses, frames, fps)
 
 
 def save_all(client: Any, files: list[dict[str, str]], folder: Path) -> list[Path]:
@@ -223,15 +240,18 @@ def demo(options: argparse.Namespace, environment: env.Environment) -> None:
     base = make_base(options.out / "comfyui")
     install_pack(base / "custom_nodes")
     weights = prepare_models(base / "models", options)
+    workflow = chosen_workflow(options, weights)
     processor = ["--cpu"] if env.starts(python, NO_GPU) else []
-    env.say(f"ComfyUI: {comfyui}{' on the CPU' if processor else ''}; weights: {weights}")
+    env.say(f"ComfyUI: {comfyui}{' on the CPU' if processor else ''}; {workflow.stem}; weights: {weights}")
+    if weights == SMALL:
+        env.say(NOTICE)
     began = time.monotonic()
     with ComfyServer(python, comfyui, base, arguments=processor) as server:
         started = round(time.monotonic() - began, 2)
-        timings = animate(server, options, weights)
+        timings = animate(server, options, weights, workflow)
         system = server.client.get("/system_stats").json()["system"]
     setup = float(os.environ.get("STABLEANIMATOR_SETUP_SECONDS", 0))
-    report = {"workflow": options.workflow.name, "weights": weights, "device": "cpu" if processor else "gpu"}
+    report = {"workflow": workflow.name, "weights": weights, "device": "cpu" if processor else "gpu"}
     report |= {"comfyui": system.get("comfyui_version"), "pytorch": system.get("pytorch_version")}
     report["seconds"] = {"environment": setup, "server start": started, **timings}
     (options.out / "timings.json").write_text(json.dumps(report, indent=2) + "\n")
@@ -268,7 +288,7 @@ def main() -> int:
     except KeyboardInterrupt:
         env.say("\nstopped")
         return 130
-    for name in ("animation.mp4", "contact_sheet.png", "timings.json"):
+    for name in OUTPUTS:
         print(options.out / name)
     return 0
 

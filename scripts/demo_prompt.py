@@ -7,7 +7,7 @@ from typing import Any
 
 Prompt = dict[str, dict[str, Any]]
 
-RESULT, POSES = "demo_result", "demo_poses"
+PHOTO, POSES, RESULT = "demo_photo", "demo_poses", "demo_result"
 POSE_DRAW = "StableAnimator_PoseDraw"
 FACE_EMBED = "StableAnimator_FaceEmbed"
 
@@ -53,8 +53,15 @@ def use_inputs(prompt: Prompt, portrait: str, motion: str) -> Prompt:
     return prompt
 
 
+def reads_a_photo(prompt: Prompt) -> bool:
+    """False if the workflow draws its own person."""
+    return any(part["class_type"] == "LoadImage" for part in prompt.values())
+
+
 def with_painted_face(prompt: Prompt, mask: str) -> Prompt:
-    """Let Face Embed take the face from a painted mask: random weights have no face detector."""
+    """Let Face Embed take a photo's face from a painted mask: random weights have no face detector."""
+    if not reads_a_photo(prompt):
+        return prompt
     prompt = copy.deepcopy(prompt)
     for part in prompt.values():
         if part["class_type"] == FACE_EMBED:
@@ -75,18 +82,29 @@ def with_settings(prompt: Prompt, settings: dict[str, int | None]) -> Prompt:
 
 
 def with_pictures(prompt: Prompt) -> Prompt:
-    """Also save the frames that go into the video, and the skeletons.
+    """Also save the photo that the face is taken from, the skeletons, and the frames that go into the video.
 
     Raises:
-        DemoError: the workflow makes no video, or draws no skeleton.
+        DemoError: the workflow has no face, makes no video, or draws no skeleton.
     """
+    photo = next(
+        (part["inputs"]["image"] for part in prompt.values() if part["class_type"] == FACE_EMBED), None
+    )
     frames = next(
         (part["inputs"]["images"] for part in prompt.values() if part["class_type"] == "CreateVideo"), None
     )
     drawn = next((node for node, part in prompt.items() if part["class_type"] == POSE_DRAW), None)
-    if frames is None or drawn is None:
-        raise DemoError(f"the workflow needs the nodes CreateVideo and {POSE_DRAW} for the demo's pictures")
-    return {**prompt, RESULT: save_images(frames, RESULT), POSES: save_images([drawn, 0], POSES)}
+    if photo is None or frames is None or drawn is None:
+        needed = f"{FACE_EMBED}, {POSE_DRAW} and CreateVideo"
+        raise DemoError(f"the workflow needs the nodes {needed} for the demo's pictures")
+    sources = {PHOTO: photo, POSES: [drawn, 0], RESULT: frames}
+    return {**prompt, **{name: save_images(images, name) for name, images in sources.items()}}
+
+
+def rate(prompt: Prompt, otherwise: float = 10.0) -> float:
+    """Frames a second of the video; `otherwise` if it is the source video's."""
+    given = (part["inputs"].get("fps") for part in prompt.values() if part["class_type"] == "CreateVideo")
+    return next((float(fps) for fps in given if isinstance(fps, (int, float))), otherwise)
 
 
 def save_images(images: list, prefix: str) -> dict[str, Any]:

@@ -42,8 +42,10 @@ def kind(spec: list) -> str:
 def default(spec: list) -> str:
     options = spec[1] if len(spec) > 1 else {}
     menu = spec[0] if isinstance(spec[0], list) else options.get("options")
+    if isinstance(menu, list) and not is_menu(menu):
+        return ""  # which file is the default differs between machines
     value = options.get("default")
-    if value is None and is_menu(menu):
+    if value is None and menu:
         value = menu[0]
     return "" if value is None else f"`{str(value).lower() if isinstance(value, bool) else value}`"
 

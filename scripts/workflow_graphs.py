@@ -198,14 +198,15 @@ _HOW_TO = """## Animate a photo
 3. Press **Run**.
 
 Missing models are marked in red; they belong into `models/stableanimator`. Animate only people who
-agreed to it."""
+agreed to it. No models yet? Open **dancing-puppet**."""
 
 _LONG = """## Long clips
 
 **Animation Windows** cuts the clip into windows of 16 frames that all begin with the first frame.
 Memory stays that of one window, time grows with the clip. More *overlap* is smoother and slower.
 
-The noise repeats every 16 frames (*noise_window* in ArcFace + CLIP Encode), as in the official code."""
+The noise repeats every 16 frames (*noise_window* in ArcFace + CLIP Encode), as in the official code.
+No models yet? Open **dancing-puppet**."""
 
 
 _GROUPS = [

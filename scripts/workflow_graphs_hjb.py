@@ -16,7 +16,7 @@ towards the photo at each step. *HJB Report* says in numbers and in a plot what 
 
 *mode*: **exact** is the published algorithm and takes about seven times as long as the plain clip;
 **late** and **fast** are shortcuts. Too sharp, glassy faces: lower the *learning_rate* or the
-*iterations*."""
+*iterations*. No models yet? Open **dancing-puppet**."""
 
 
 def _faces(at: At) -> list[Node]:

@@ -90,7 +90,8 @@ _FROM_VIDEO = """## Animate from video
 3. Press **Run**. The overlay comes before the long part: white is the photo's pose, coloured the motion.
    **Cancel** if it does not fit, and try another *mode* in *Pose Align*.
 
-The video keeps the clip's frame rate and sound. Animate only people who agreed to it."""
+The video keeps the clip's frame rate and sound. Animate only people who agreed to it.
+No models yet? Open **dancing-puppet**."""
 
 _PREVIEW = """## Does the motion fit the photo?
 
@@ -99,7 +100,7 @@ and the last frame are shown over the photo; white is the photo's own pose.
 
 **FIT OK**: go on with *animate-from-video*. **CHECK** and **BAD** say what is off. Try mode *limbs* for
 other proportions, choose *fit first / last frame* (advanced) where the person stands as in the photo,
-or take another photo."""
+or take another photo. No models yet? Open **dancing-puppet**."""
 
 
 FROM_VIDEO = Graph(

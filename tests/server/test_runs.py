@@ -20,9 +20,9 @@ import sample_inputs
 from comfy_server import ComfyServer, install_pack, make_base
 from workflow_api import to_api
 
-RUN_HERE = ("animate-from-keypoints", "long-clip", "keep-the-face-hjb")
+RUN_HERE = ("dancing-puppet", "animate-from-keypoints", "long-clip", "keep-the-face-hjb")
 NEED_POSE_NETWORKS = ("align-and-preview-poses", "animate-from-video")  # see test_real_clip.py
-FRAMES = {"animate-from-keypoints": 3, "long-clip": 18, "keep-the-face-hjb": 2}
+FRAMES = {"dancing-puppet": 3, "animate-from-keypoints": 3, "long-clip": 18, "keep-the-face-hjb": 2}
 SIDE = 64
 
 
@@ -44,7 +44,8 @@ def small(name: str, repository: Path, everything: dict, mask: str, frames: int,
     workflow = json.loads((repository / "workflows" / f"{name}.json").read_text(encoding="utf-8"))
     prompt = demo_prompt.use_installed_weights(to_api(workflow, everything), everything)
     prompt = demo_prompt.with_painted_face(prompt, mask)
-    sizes = {"width": SIDE, "height": SIDE, "max_frames": frames, "steps": 2, "iterations": 1}
+    sizes = {"width": SIDE, "height": SIDE, "steps": 2, "iterations": 1}
+    sizes |= dict.fromkeys(("max_frames", "num_frames"), frames)
     return demo_prompt.with_settings(prompt, {**sizes, **settings})
 
 
