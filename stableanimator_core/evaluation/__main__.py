@@ -13,6 +13,7 @@ import torch
 from PIL import Image
 
 from .. import small_model
+from ..animate_anyone.pipeline import AnyoneOptions
 from ..errors import InputError
 from ..hjb.options import HJBOptions
 from ..models.unet import AdapterOptions
@@ -24,11 +25,11 @@ from .running import BOUNDS, Progress, run
 from .stored import Results, Stored
 from .summary import OTHER_PERSON, summarise
 from .sweep import parse_axes, sweep_markdown, sweep_systems
-from .systems import Settings, System, build_systems, known_systems
+from .systems import Settings, System, available_systems, build_systems, known_systems
 from .table import write_table
 
 QUICK = {"clips": 4, "frames": 8, "steps": 8}
-SHEET_CLIPS, SHEET_SYSTEMS = 6, ("full", "no_adapter", "hjb_exact", "hjb_fast")
+SHEET_CLIPS, SHEET_SYSTEMS = 6, ("full", "no_adapter", "hjb_exact", "hjb_fast", "animate_anyone")
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -58,6 +59,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--size", type=int, default=128, help="side of the frames, a multiple of 64")
     add("--steps", type=int, default=25, help="denoising steps")
     add("--guidance", type=float, default=3.0, help="guidance scale")
+    add("--anyone-guidance", type=float, default=AnyoneOptions.guidance, help="of Animate Anyone")
     add("--strength", type=float, default=1.0, help="strength of the ID adapter")
     add(
         "--hjb-rate",
@@ -69,9 +71,8 @@ def _parser() -> argparse.ArgumentParser:
     add(
         "--variants",
         nargs="+",
-        default=list(known_systems()),
         metavar="NAME",
-        help=", ".join(known_systems()),
+        help=f"{', '.join(known_systems())}; all whose files are there if left out",
     )
     add("--sweep", nargs="+", metavar="AXIS=VALUES", help="compare settings on validation people instead")
     add("--quick", action="store_true", help=f"a look: {QUICK}")
@@ -87,7 +88,9 @@ def _settings(options: argparse.Namespace) -> Settings:
         guidance=(options.guidance, options.guidance),
         adapter=AdapterOptions(strength=options.strength),
     )
-    return Settings(animation, HJBOptions(learning_rate=options.hjb_rate, iterations=options.hjb_iterations))
+    hjb = HJBOptions(learning_rate=options.hjb_rate, iterations=options.hjb_iterations)
+    anyone = AnyoneOptions(num_steps=options.steps, guidance=options.anyone_guidance)
+    return Settings(animation, hjb, anyone)
 
 
 def _run(
@@ -102,7 +105,8 @@ def _run(
 
 def _evaluate(options: argparse.Namespace) -> None:
     networks = Networks.load(options.weights, device=options.device)
-    systems = build_systems(options.variants, networks, _settings(options))
+    variants = options.variants or available_systems(options.weights)
+    systems = build_systems(variants, networks, _settings(options))
     results, stored = _run(options, systems, networks, FIRST_TEST)
     summary = summarise(results, stored.faces(results.get("truth", {})))
     names = {**known_systems(), **BOUNDS, OTHER_PERSON: "the reference against the true faces of other clips"}
@@ -113,6 +117,7 @@ def _evaluate(options: argparse.Namespace) -> None:
         "size": options.size,
         "steps": options.steps,
         "guidance": options.guidance,
+        "Animate Anyone's guidance": options.anyone_guidance,
         "adapter strength": options.strength,
         "HJB rate": options.hjb_rate,
         "HJB iterations": options.hjb_iterations,

@@ -20,6 +20,7 @@ class Networks:
     """What `Networks.load` finds in a folder.
 
     Attributes:
+        folder: where they come from.
         animator: U-Net, PoseNet, Face Encoder, VAE and image encoder.
         recogniser: gives the identity; the face optimisation climbs it.
         judge: another recogniser, which nothing is ever optimised with; None if the folder has none.
@@ -27,6 +28,7 @@ class Networks:
         fingerprint: of the files that animate; `judges_fingerprint` of those that judge.
     """
 
+    folder: Path
     animator: Animator
     recogniser: IResNet
     judge: IResNet | None
@@ -59,6 +61,7 @@ class Networks:
             network.to(device)
         judge, joints = (folder / name for name in small_model.JUDGE_FILES)
         return cls(
+            folder=folder,
             animator=animator,
             recogniser=load_face_recognizer(recogniser, torch.float32).to(device),
             judge=load_face_recognizer(judge, torch.float32).to(device)

@@ -7,11 +7,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
 from typing import Protocol
 
 import numpy as np
 import torch
 
+from ..animate_anyone.pipeline import AnyoneOptions
 from ..errors import InputError
 from ..hjb.options import HJBOptions
 from ..models.unet import AdapterOptions
@@ -21,7 +23,7 @@ from ..preprocess import from_uint8
 from ..sigmas import StepHook, karras_sigmas
 from .clips import Inputs
 from .likeness import identity_of
-from .networks import Networks
+from .networks import Networks, fingerprint
 
 
 class System(Protocol):
@@ -50,10 +52,12 @@ class Settings:
     Attributes:
         animation: steps, guidance, adapter and the rest, as shipped.
         hjb: of the face optimisation; the variants set its mode.
+        anyone: how Animate Anyone is run.
     """
 
     animation: AnimationOptions = field(default_factory=AnimationOptions)
     hjb: HJBOptions = field(default_factory=HJBOptions)
+    anyone: AnyoneOptions = field(default_factory=AnyoneOptions)
 
 
 @dataclass(frozen=True, eq=False)
@@ -133,11 +137,20 @@ def known_systems() -> dict[str, str]:
     return {name: description for name, (description, _) in _SYSTEMS.items()}
 
 
+def available_systems(folder: Path) -> list[str]:
+    """Names of the systems whose files are in the folder."""
+    from . import anyone
+
+    absent = ["animate_anyone"] if anyone.lacking(folder) else []
+    return [name for name in _SYSTEMS if name not in absent]
+
+
 def build_systems(names: Sequence[str], networks: Networks, settings: Settings) -> list[System]:
     """The systems of these names, in this order.
 
     Raises:
         InputError: an unknown name.
+        WeightsError: Animate Anyone is asked for and its files are not there.
     """
     unknown = [name for name in names if name not in _SYSTEMS]
     if unknown:
@@ -184,3 +197,17 @@ def _hjb_exact(networks: Networks, settings: Settings) -> System:
 def _hjb_fast(networks: Networks, settings: Settings) -> System:
     hjb = replace(settings.hjb, mode="fast")
     return StableAnimator("hjb_fast", networks, settings.animation, hjb)
+
+
+@system(
+    "animate_anyone", "the other system, Animate Anyone: no face branch, the photo read by a second U-Net"
+)
+def _animate_anyone(networks: Networks, settings: Settings) -> System:
+    from . import anyone
+
+    loaded = anyone.load(networks.folder)
+    device = next(networks.recogniser.parameters()).device
+    for network in vars(loaded).values():
+        network.to(device)
+    files = fingerprint(networks.folder, (*anyone.FILES, anyone.IMAGE_ENCODER))
+    return anyone.AnyoneSystem(loaded, files, settings.anyone)

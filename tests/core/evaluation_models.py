@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -27,6 +28,42 @@ def write_weights(folder: Path) -> Path:
     save_weights(folder / "judge.safetensors", IResNet(**judge).state_dict(), {})
     save_joint_detector(folder / "joints.safetensors", JointDetector((8, 8, 8, 8)))
     return folder
+
+
+def write_anyone(folder: Path) -> None:
+    """Animate Anyone's files beside them, as narrow as the image encoder's tokens allow."""
+    from stableanimator_core.animate_anyone.denoising_unet import add_motion_modules, build_denoising_unet
+    from stableanimator_core.animate_anyone.pose_guider import PoseGuider
+    from stableanimator_core.animate_anyone.reference_net import build_reference_net
+    from stableanimator_core.models.vae import build_image_vae
+
+    torch.manual_seed(8)
+    config = {
+        "down_block_types": ("CrossAttnDownBlock2D", "DownBlock2D"),
+        "up_block_types": ("UpBlock2D", "CrossAttnUpBlock2D"),
+        "block_out_channels": (32, 64),
+        "layers_per_block": 1,
+        "cross_attention_dim": demo_weights.TOKEN_WIDTH,
+        "attention_head_dim": 4,
+    }
+    unet = build_denoising_unet(config)
+    add_motion_modules(unet, heads=4)
+    state = unet.state_dict()
+    motion = {key: value for key, value in state.items() if ".motion_modules." in key}
+    vae = {key: value for key, value in demo_weights.VAE.items() if not key.startswith("_")}
+    vae["up_block_types"] = ["UpDecoderBlock2D"] * 4
+    guider = PoseGuider(out_channels=32, widths=(8, 8, 8, 8))
+    torch.nn.init.normal_(guider.conv_out.weight, std=0.1)  # it starts at zero, which would hide the poses
+    files = {
+        "denoising_unet": ({key: value for key, value in state.items() if key not in motion}, config),
+        "reference_unet": (build_reference_net(config).state_dict(), config),
+        "motion_module": (motion, None),
+        "pose_guider": (guider.state_dict(), None),
+        "vae": (build_image_vae(vae).state_dict(), vae),
+    }
+    for name, (tensors, about) in files.items():
+        metadata = {"config": json.dumps(about)} if about else {}
+        save_weights(folder / "animate_anyone" / f"{name}.safetensors", tensors, metadata)
 
 
 def noise(seed: int, *shape: int) -> np.ndarray:
