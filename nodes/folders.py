@@ -19,7 +19,7 @@ ONNX_ENDINGS = (".onnx",)
 UNET_FOLDERS = (FOLDER, "diffusion_models")
 SVD_FOLDERS = (FOLDER, "checkpoints", "diffusers")
 FACE_FOLDERS = (FOLDER, "insightface")
-_OTHER_UNETS = ("denoising", "reference")  # Animate Anyone's
+OTHER_UNETS = ("denoising", "reference")  # in names of Animate Anyone's files
 _OTHER_POSES = "stableanimator_pose"
 POSE_FOLDERS = (FOLDER, _OTHER_POSES)
 
@@ -49,7 +49,11 @@ def roots(folders: Iterable[str] = (FOLDER, "diffusion_models", "checkpoints", "
 
 
 def file_choices(
-    folders: Iterable[str], official: str, *words: str, endings: tuple[str, ...] = TORCH_ENDINGS
+    folders: Iterable[str],
+    official: str,
+    *words: str,
+    unlike: tuple[str, ...] = (),
+    endings: tuple[str, ...] = TORCH_ENDINGS,
 ) -> list[str]:
     """File names for a combo: those that contain one of `words` first, all other weights after.
 
@@ -58,20 +62,30 @@ def file_choices(
         official: the published file name; offered alone when nothing is installed, for the frontend to say
             what is missing.
         words: what the wanted file's name usually contains, in lower case.
+        unlike: what puts a likely file after the other likely ones.
         endings: file name endings to offer.
     """
     names = [name for folder in folders for name in _names(folder)]
     names = [name for name in dict.fromkeys(names) if name.lower().endswith(endings)]
     likely = [name for name in names if _has_a_word(name, words)]
+    likely.sort(key=lambda name: _has_a_word(name, unlike))
     return [*likely, *(name for name in names if name not in likely)] or [official]
 
 
 def unet_is_installed() -> bool:
     """True if some file is called a U-Net: the sign that menus begin with the user's files, not the small model."""
-    names = [
-        name for folder in UNET_FOLDERS for name in _names(folder) if name.lower().endswith(TORCH_ENDINGS)
-    ]
-    return any(_has_a_word(name, ("unet",)) and not _has_a_word(name, _OTHER_UNETS) for name in names)
+    names = _unet_files()
+    return any(_has_a_word(name, ("unet",)) and not _has_a_word(name, OTHER_UNETS) for name in names)
+
+
+def denoising_unet_is_installed() -> bool:
+    """The same for Animate Anyone's menus."""
+    return any(_has_a_word(name, OTHER_UNETS[:1]) for name in _unet_files())
+
+
+def _unet_files() -> list[str]:
+    names = [name for folder in UNET_FOLDERS for name in _names(folder)]
+    return [name for name in names if name.lower().endswith(TORCH_ENDINGS)]
 
 
 def svd_choices(official: str) -> list[str]:
@@ -114,7 +128,8 @@ def resolve(name: str, folders: Iterable[str], what: str) -> Path:
     raise WeightsError(
         what,
         f"'{name}' was not found in {searched}",
-        "put the file into models/stableanimator and press R, or choose another entry",
+        "put the file into models/stableanimator and press R, or choose another entry; the workflow dancing-puppet "
+        "runs without any",
     )
 
 

@@ -74,5 +74,5 @@ def save_moving(
         for place, picture in enumerate((reference, pose, result)):
             shown = ImageOps.pad(picture.convert("RGB"), side, method=Image.Resampling.LANCZOS)
             frame.paste(shown, (place * (MOVING_CELL + 3), 0))
-        frames.append(frame.quantize(256, dither=Image.Dither.NONE))
+        frames.append(frame.quantize(256))
     frames[0].save(path, save_all=True, append_images=frames[1:], duration=round(1000 / fps), loop=0)
