@@ -1,0 +1,125 @@
+"""The demo: which workflow it takes, what it saves, and that on a bare machine a figure dances."""
+
+from __future__ import annotations
+
+import json
+from argparse import Namespace
+from pathlib import Path
+
+import demo
+import demo_prompt
+import numpy as np
+import pytest
+from contact_sheet import save_moving
+from PIL import Image
+from workflow_api import to_api
+
+from stableanimator_core import small_model
+
+REPOSITORY = Path(__file__).resolve().parents[1]
+SIDE = 128
+
+
+@pytest.fixture
+def models(tmp_path) -> Path:
+    folder = tmp_path / "base" / "models"
+    folder.mkdir(parents=True)
+    return folder
+
+
+def options(**changes) -> Namespace:
+    return Namespace(**{"comfyui": None, "weights": None, "workflow": None, **changes})
+
+
+def comfyui_with(tmp_path: Path, *names: str) -> Path:
+    folder = tmp_path / "ComfyUI"
+    for name in names:
+        path = folder / "models" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(b"weights")
+    return folder
+
+
+@pytest.fixture
+def shipped(monkeypatch, tmp_path):
+    """A copy of the pack that has the small model."""
+    monkeypatch.setattr(demo, "SMALL_MODEL", tmp_path / "small")
+    (tmp_path / "small").mkdir()
+    (tmp_path / "small" / "unet.safetensors").touch()
+
+
+def chosen(models: Path, **changes) -> str:
+    given = options(**changes)
+    return demo.chosen_workflow(given, demo.prepare_models(models, given)).stem
+
+
+def test_on_a_bare_machine_it_is_the_dancing_puppet(models, shipped):
+    assert chosen(models) == "dancing-puppet"
+
+
+def test_with_the_official_weights_it_is_the_photo(models, shipped, tmp_path):
+    installed = comfyui_with(tmp_path, "stableanimator/Animation/unet.pth")
+    assert chosen(models, comfyui=installed) == "animate-from-keypoints"
+    assert chosen(models, weights=installed / "models") == "animate-from-keypoints"
+
+
+def test_a_comfyui_without_a_unet_of_ours_leaves_it_at_the_puppet(models, shipped, tmp_path):
+    files = ("stableanimator/glintr100.onnx", "stableanimator/denoising_unet.pth", "checkpoints/unet.pth")
+    assert chosen(models, comfyui=comfyui_with(tmp_path, *files)) == "dancing-puppet"
+
+
+def test_a_workflow_for_photos_without_weights_is_refused_with_the_way_out(models, shipped):
+    with pytest.raises(demo_prompt.DemoError, match=r"long-clip\.json needs the official weights.*--weights"):
+        chosen(models, workflow=REPOSITORY / "workflows/long-clip.json")
+
+
+def test_a_copy_without_the_small_model_says_so(models, monkeypatch, tmp_path):
+    monkeypatch.setattr(demo, "SMALL_MODEL", tmp_path)
+    with pytest.raises(demo_prompt.DemoError, match="is empty in this copy"):
+        chosen(models)
+
+
+def test_the_moving_picture_has_every_frame_at_the_videos_rate(tmp_path):
+    pictures = [Image.new("RGB", (40, 30), (value, 0, 0)) for value in (0, 90, 180)]
+    save_moving(tmp_path / "moving.gif", pictures[0], pictures, pictures, fps=8.0)
+    with Image.open(tmp_path / "moving.gif") as moving:
+        assert moving.n_frames == 3
+        assert moving.info["duration"] == pytest.approx(125, abs=5)  # a GIF counts in hundredths of a second
+
+
+@pytest.fixture(scope="module")
+def dance(comfy) -> tuple[list[np.ndarray], np.ndarray]:
+    """Frames that the shipped workflow makes with the shipped weights, and the portrait; half the dance."""
+    if small_model.missing(small_model.folder(), judges=False):
+        pytest.skip("this copy of the pack has no small demo model")
+    object_info = comfy.client.object_info()
+    workflow = json.loads((REPOSITORY / "workflows/dancing-puppet.json").read_text(encoding="utf-8"))
+    prompt = demo_prompt.with_settings(to_api(workflow, object_info), {"num_frames": 8, "steps": 12})
+    result = comfy.client.run(demo_prompt.with_pictures(prompt))
+    assert result.status == "success", result.error
+    files = {name: result.files(name) for name in (demo_prompt.RESULT, demo_prompt.PHOTO)}
+    pictures = {name: [opened(comfy, file) for file in found] for name, found in files.items()}
+    return pictures[demo_prompt.RESULT], pictures[demo_prompt.PHOTO][0]
+
+
+def opened(comfy, file: dict[str, str]) -> np.ndarray:
+    import io
+
+    with Image.open(io.BytesIO(comfy.client.view(file))) as picture:
+        return np.asarray(picture.convert("RGB").resize((SIDE, SIDE), Image.Resampling.BOX), np.float32)
+
+
+def psnr(first: np.ndarray, second: np.ndarray) -> float:
+    return float(20 * np.log10(255 / np.sqrt(np.mean((first - second) ** 2))))
+
+
+def test_the_first_frame_of_the_dance_is_the_portrait(dance):
+    """It has the portrait's pose, so that it must be the same picture. Noise comes to 8 dB."""
+    frames, portrait = dance
+    assert psnr(frames[0], portrait) > 15
+
+
+def test_the_figure_moves_away_from_the_portrait(dance):
+    frames, portrait = dance
+    assert len(frames) == 8
+    assert psnr(frames[-1], portrait) < psnr(frames[0], portrait) - 1
