@@ -161,7 +161,7 @@ def _face_crop(
     box = _clipped(corners, height, width, what)
     face = _face_in(pixels, detector, box)
     if face is None:
-        return _squared(pixels, box), box, f"{what}: no landmarks in the given box; the face is not aligned"
+        return squared(pixels, box), box, f"{what}: no landmarks in the given box; the face is not aligned"
     return align(pixels, face.landmarks), box, ""
 
 
@@ -185,7 +185,7 @@ def _face_in(pixels: np.ndarray, detector: FaceDetector | None, box: Corners) ->
     return min(inside, key=lambda pair: pair[0])[1] if inside else None
 
 
-def _squared(pixels: np.ndarray, box: Corners) -> np.ndarray:
+def squared(pixels: np.ndarray, box: Corners) -> np.ndarray:
     """The box, widened to a square and black outside the picture, at 112x112."""
     import cv2
 

@@ -19,6 +19,7 @@ from stableanimator_core.pose.people import Frame, Person
 from stableanimator_core.training.small import loop
 from stableanimator_core.training.small.__main__ import main, make_stage
 from stableanimator_core.training.small.faces import crop_face
+from stableanimator_core.training.small.halve import halve
 from stableanimator_core.training.small.image_encoder import ImageEncoderStage
 from stableanimator_core.training.small.loop import Budget, train
 from stableanimator_core.training.small.normalised_vae import NormalisedVAE, folded
@@ -31,6 +32,7 @@ from stableanimator_core.training.small.store import (
     open_store,
 )
 from stableanimator_core.training.small.vae import CONFIG, Phase, VAEStage, linear_colour_loss
+from stableanimator_core.weights.files import read_weights, save_weights
 from stableanimator_core.weights.load import load_face_recognizer, load_image_encoder, load_vae
 
 PLAN = StorePlan(persons=6, held_out=3, clips=2, num_frames=2, size=64)
@@ -255,3 +257,16 @@ def test_the_command_renders_puppets_and_trains_on_them(tmp_path: Path, capsys: 
     main(["joints", "--out", str(tmp_path), "--steps", "1", "--threads", threads])
     assert (tmp_path / "joints.safetensors").exists()
     assert "joints.safetensors" in capsys.readouterr().out
+
+
+def test_shipped_files_are_half_as_wide_and_keep_their_configuration(tmp_path: Path):
+    state = {"weight": torch.randn(64, 64), "steps": torch.tensor([7])}
+    save_weights(tmp_path / "run" / "unet.safetensors", state, {"config": '{"width": 64}'})
+    save_weights(tmp_path / "run" / "ema.safetensors", state)
+    (written,) = halve(tmp_path / "run", tmp_path / "out")
+    shipped = read_weights(written)
+    assert written.name == "unet.safetensors" and shipped.config == {"width": 64}
+    assert shipped.state["weight"].dtype == torch.float16 and shipped.state["steps"].dtype == torch.int64
+    torch.testing.assert_close(shipped.state["weight"].float(), state["weight"], atol=1e-3, rtol=1e-3)
+    with pytest.raises(InputError, match="holds no"):
+        halve(tmp_path / "out" / "nowhere", tmp_path)

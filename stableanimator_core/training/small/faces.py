@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ...face.embed import _squared as squared  # a given box without landmarks, as the node crops it
+from ...face.embed import squared  # a given box without landmarks, as the node crops it
 from ...models.iresnet import FACE_SIZE
 from .store import FrameStore
 

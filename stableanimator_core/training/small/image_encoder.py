@@ -33,7 +33,7 @@ CONFIG: dict[str, Any] = {
     "num_attention_heads": 4,
     "image_size": 224,
     "patch_size": 32,
-    "projection_dim": 96,
+    "projection_dim": 64,
     "hidden_act": "gelu",
 }
 _PLACES = (
