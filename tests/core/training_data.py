@@ -1,5 +1,6 @@
 """A tiny data set and tiny networks on disk, for the tests of the trainer."""
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -89,3 +90,38 @@ def settings(root: Path, weights: Path, output: Path, **changes):
 
 def state_of(folder: Path, part: str = "unet") -> dict[str, torch.Tensor]:
     return torch.load(folder / f"{part}.pth", weights_only=True)
+
+
+def loaded(path: Path) -> dict:
+    """The tensors of a checkpoint's file: accelerate's optimiser, or safetensors."""
+    if path.suffix == ".bin":
+        return torch.load(path, weights_only=True)["state"]
+    from safetensors.torch import load_file
+
+    return load_file(path)
+
+
+def start_of(settings) -> dict[str, torch.Tensor]:
+    """The weights that a run with these settings starts from."""
+    from stableanimator_core.training.networks import build_networks
+
+    return build_networks(settings).state_dict()
+
+
+def as_toml(tables: dict, name: str = "") -> str:
+    """The few kinds of values that the tests use."""
+    plain = {key: value for key, value in tables.items() if not isinstance(value, dict)}
+    text = f"[{name}]\n" if name else ""
+    text += "".join(f"{key} = {_toml_value(value)}\n" for key, value in plain.items())
+    for key, value in tables.items():
+        if isinstance(value, dict):
+            text += as_toml(value, f"{name}.{key}" if name else key)
+    return text
+
+
+def _toml_value(value) -> str:
+    if isinstance(value, dict):
+        return "{ " + ", ".join(f"{key} = {_toml_value(entry)}" for key, entry in value.items()) + " }"
+    if isinstance(value, list):
+        return "[" + ", ".join(map(_toml_value, value)) + "]"
+    return json.dumps(value)
