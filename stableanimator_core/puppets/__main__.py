@@ -27,16 +27,23 @@ def write_clip(folder: Path, person: int, motion: int, num_frames: int, size: in
 
 
 def write_set(
-    root: Path, persons: int, clips: int, num_frames: int, size: int, first: int = 0, workers: int = 2
+    root: Path,
+    persons: int,
+    clips: int,
+    num_frames: int,
+    size: int,
+    first: int = 0,
+    workers: int = 2,
+    name: str = "rec",
 ) -> list[Path]:
-    """Clips of `persons` people, and video_rec_path.txt with their folders; returns the folders."""
+    """Clips of `persons` people below `root`/`name`, and video_NAME_path.txt with their folders; the folders."""
     numbers = [(first + i % persons, first + i) for i in range(clips)]
-    folders = [root / "rec" / f"{i + 1:05}" for i in range(clips)]
+    folders = [root / name / f"{i + 1:05}" for i in range(clips)]
     work = partial(_one, num_frames=num_frames, size=size)
     with ProcessPoolExecutor(workers) as pool:
         for _ in pool.map(work, zip(folders, numbers, strict=True), chunksize=4):
             pass
-    (root / "video_rec_path.txt").write_text("".join(f"{folder}\n" for folder in folders))
+    (root / f"video_{name}_path.txt").write_text("".join(f"{folder}\n" for folder in folders))
     return folders
 
 
@@ -59,11 +66,11 @@ def main(arguments: list[str] | None = None) -> None:
         "--first", type=int, default=0, help=f"first number; from {HELD_OUT} on they are held out"
     )
     parser.add_argument("--workers", type=int, default=2, help="processes")
+    parser.add_argument("--name", default="rec", help="of the folder that holds the clips")
     options = parser.parse_args(arguments)
     clips = options.clips or options.persons
-    write_set(
-        options.folder, options.persons, clips, options.frames, options.size, options.first, options.workers
-    )
+    sizes = (options.persons, clips, options.frames, options.size)
+    write_set(options.folder, *sizes, options.first, options.workers, options.name)
 
 
 if __name__ == "__main__":
