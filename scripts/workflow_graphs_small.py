@@ -11,13 +11,13 @@ SIDE, DRAWN, SHOWN = 128, 512, 512  # the model's size, the skeletons' before th
 
 _TEXT = """## A dancing puppet
 
-Nothing to install: press **Run**. *Demo Puppet* draws a person and a dance; the **small demo model**
-that comes with the pack animates the portrait and keeps the face. Other numbers in *person* and
-*motion_seed* give other people and dances.
+Nothing to install: press **Run**. *Demo Puppet* draws a person and a dance; the **small demo model** that
+comes with the pack animates the portrait and keeps the face. Other numbers in *person* and *motion_seed*
+give other people and dances.
 
-The small model (about 25 MB) was trained on such drawn figures only, at 128 x 128. It shows how the parts work
-together; **it cannot animate photos**. For those open *Model Doctor*, get the official files it lists,
-and go on with **animate-from-keypoints**: the same nodes, other entries in the menus."""
+The small model was trained on such drawn figures only, at 128 x 128: **it cannot animate photos**. For those
+add *Model Doctor*, get the official files it lists, and open **animate-from-keypoints**: the same nodes, other
+entries in the menus."""
 
 
 def _puppet(at: tuple[int, int]) -> list[Node]:
@@ -103,7 +103,7 @@ def _video(at: tuple[int, int]) -> list[Node]:
 PUPPET = Graph(
     "dancing-puppet",
     [
-        _note(_TEXT, (-20, -290), (780, 250)),
+        _note(_TEXT, (-20, -240), (780, 180)),
         *_puppet((0, 40)),
         *_models((400, 40)),
         _encode((800, 40)),
