@@ -14,8 +14,10 @@ from stableanimator_core.errors import InputError, WeightsError
 from stableanimator_core.evaluation.joint_detector import JointDetector, load_joint_detector, soft_argmax
 from stableanimator_core.face.embed import embed_face
 from stableanimator_core.face.recognisers import TorchRecogniser
+from stableanimator_core.models.pose_net import PoseNet
 from stableanimator_core.models.vae import SCALING_FACTOR
 from stableanimator_core.pose.people import Frame, Person
+from stableanimator_core.puppets.__main__ import main as puppets_main
 from stableanimator_core.training.small import loop
 from stableanimator_core.training.small.__main__ import main, make_stage
 from stableanimator_core.training.small.faces import crop_face
@@ -23,6 +25,8 @@ from stableanimator_core.training.small.halve import halve
 from stableanimator_core.training.small.image_encoder import ImageEncoderStage
 from stableanimator_core.training.small.loop import Budget, train
 from stableanimator_core.training.small.normalised_vae import NormalisedVAE, folded
+from stableanimator_core.training.small.pose_start import main as pose_start_main
+from stableanimator_core.training.small.pose_start import normalise_filters, read_skeletons
 from stableanimator_core.training.small.recogniser import ArcFaceHead, verification
 from stableanimator_core.training.small.store import (
     HELD_OUT_FROM,
@@ -33,7 +37,7 @@ from stableanimator_core.training.small.store import (
 )
 from stableanimator_core.training.small.vae import CONFIG, Phase, VAEStage, linear_colour_loss
 from stableanimator_core.weights.files import read_weights, save_weights
-from stableanimator_core.weights.load import load_face_recognizer, load_image_encoder, load_vae
+from stableanimator_core.weights.load import load_face_recognizer, load_image_encoder, load_pose_net, load_vae
 
 PLAN = StorePlan(persons=6, held_out=3, clips=2, num_frames=2, size=64)
 _PHASES = (Phase(0.5, 32, 4), Phase(1.0, 64, 2, temporal=True))
@@ -270,3 +274,19 @@ def test_shipped_files_are_half_as_wide_and_keep_their_configuration(tmp_path: P
     torch.testing.assert_close(shipped.state["weight"].float(), state["weight"], atol=1e-3, rtol=1e-3)
     with pytest.raises(InputError, match="holds no"):
         halve(tmp_path / "out" / "nowhere", tmp_path)
+
+
+def test_a_normalised_pose_net_answers_to_thin_lines_as_strongly_as_to_thick_ones(tmp_path: Path):
+    main_of_puppets = ["--persons", "2", "--frames", "1", "--size", "64", "--workers", "1"]
+    puppets_main([str(tmp_path), *main_of_puppets])
+    poses = read_skeletons(tmp_path, 2)
+    torch.manual_seed(0)
+    official, normalised = PoseNet(64), PoseNet(64)
+    normalise_filters(normalised, poses)
+    assert official.conv_layers(poses).std(dim=(0, 2, 3)).mean() < 0.1
+    assert normalised.conv_layers(poses).std(dim=(0, 2, 3)).mean() > 0.3
+    assert not normalised(poses).any()  # training still starts without pose
+    pose_start_main([str(tmp_path), str(tmp_path / "start.safetensors"), "--width", "64"])
+    assert load_pose_net(tmp_path / "start.safetensors")(poses).shape == (2, 64, 8, 8)
+    with pytest.raises(InputError, match="holds no"):
+        read_skeletons(tmp_path / "nowhere")

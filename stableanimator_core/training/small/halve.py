@@ -1,6 +1,6 @@
 """A checkpoint's networks as they are shipped: the mean weights in half precision, configurations and all.
 
-    python -m stableanimator_core.training.small.halve CHECKPOINT OUT
+python -m stableanimator_core.training.small.halve CHECKPOINT OUT
 """
 
 from __future__ import annotations
