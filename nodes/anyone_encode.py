@@ -15,9 +15,10 @@ from ..stableanimator_core.animate_anyone.preprocess import (
 )
 from ..stableanimator_core.errors import InputError
 from ..stableanimator_core.preprocess import check_pictures, check_pose_aspect, check_size, to_uint8
+from . import small
 from .anyone_managed import ManagedReferenceNet, expect_image_vae, reference_latents
 from .anyone_model import REFERENCE, ReferenceCondition
-from .base import CATEGORY, AnimatorNode, advanced
+from .base import CATEGORY, AnimatorNode, advanced, say
 from .encode import one_photo
 from .inputs import percent_inputs
 from .managed import ManagedNetwork, image_embedding, run_in_chunks
@@ -71,6 +72,7 @@ class ReferenceNetEncode(AnimatorNode):
                 ),
                 io.Latent.Output(display_name="latent", tooltip="Empty latent of the clip, for the sampler."),
             ],
+            hidden=[io.Hidden.unique_id],
         )
 
     @classmethod
@@ -90,6 +92,8 @@ class ReferenceNetEncode(AnimatorNode):
         check_size(height, width, SIZE_MULTIPLE)
         if num_frames < 1:
             raise InputError("num_frames", f"is {num_frames}", "give the number of skeletons, at least 1")
+        if warning := small.size_warning(reference_net.family, height, width):
+            say(cls, warning)
         photo = one_photo(image)
         token = image_embedding(clip_vision, clip_pixels(photo, clip_vision.image_size))
         if token.shape[-1] != reference_net.token_width:

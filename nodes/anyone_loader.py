@@ -2,24 +2,31 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import torch
 from comfy_api.latest import io
 
-from . import dtypes, folders
+from ..stableanimator_core.errors import InputError
+from . import dtypes, folders, small
 from .anyone_managed import ManagedReferenceNet
 from .anyone_model import anyone_patcher
-from .base import CATEGORY, AnimatorNode, advanced
+from .base import CATEGORY, AnimatorNode, advanced, say
+from .inputs import with_small_model
 from .managed import ImageVAE, ManagedNetwork, clip_vision_of
 from .sockets import PoseGuiderSocket, ReferenceNetSocket
 
-_OWN = (folders.FOLDER,)
-_UNETS = (folders.FOLDER, "diffusion_models")
-_VAES = (folders.FOLDER, "vae")
-_ENCODERS = (folders.FOLDER, "clip_vision")
-_MOTIONS = (folders.FOLDER, "animatediff_models")
 NO_MOTION = "none (in the denoising file)"
+_UNETS = (folders.FOLDER, "diffusion_models")
+_FOLDERS = {
+    "denoising_unet": _UNETS,
+    "reference_unet": _UNETS,
+    "motion_module": (folders.FOLDER, "animatediff_models"),
+    "pose_guider": (folders.FOLDER,),
+    "vae": (folders.FOLDER, "vae"),
+    "image_encoder": (folders.FOLDER, "clip_vision"),
+}
 
 
 class LoadAnimateAnyoneModels(AnimatorNode):
@@ -32,39 +39,39 @@ class LoadAnimateAnyoneModels(AnimatorNode):
             description="Loads Animate Anyone's four files, Stable Diffusion's VAE and the CLIP image encoder. Stable "
             "Diffusion 1.5 itself is not needed.",
             inputs=[
-                io.Combo.Input(
+                _input(
                     "denoising_unet",
-                    options=_choices(_UNETS, "denoising_unet.pth", "denoising"),
-                    tooltip="The network that draws the frames: denoising_unet.pth (3.4 GB).",
+                    _choices("denoising_unet", "denoising_unet.pth", "denoising"),
+                    "The network that draws the frames: denoising_unet.pth (3.4 GB).",
                 ),
-                io.Combo.Input(
+                _input(
                     "reference_unet",
-                    options=_choices(_UNETS, "reference_unet.pth", "reference"),
-                    tooltip="The network that looks at the photo: reference_unet.pth (3.4 GB).",
+                    _choices("reference_unet", "reference_unet.pth", "reference"),
+                    "The network that looks at the photo: reference_unet.pth (3.4 GB).",
                 ),
-                io.Combo.Input(
+                _input(
                     "motion_module",
-                    options=[*_choices(_MOTIONS, "motion_module.pth", "motion", "mm_sd"), NO_MOTION],
-                    tooltip="What joins the frames: motion_module.pth (1.8 GB), or AnimateDiff's mm_sd_v15_v2.",
+                    [*_choices("motion_module", "motion_module.pth", "motion", "mm_sd"), NO_MOTION],
+                    "What joins the frames: motion_module.pth (1.8 GB), or AnimateDiff's mm_sd_v15_v2.",
                 ),
-                io.Combo.Input(
+                _input(
                     "pose_guider",
-                    options=_choices(_OWN, "pose_guider.pth", "pose_guider"),
-                    tooltip="The network that turns skeleton pictures into features: pose_guider.pth (4 MB).",
+                    _choices("pose_guider", "pose_guider.pth", "pose_guider"),
+                    "The network that turns skeleton pictures into features: pose_guider.pth (4 MB).",
                 ),
-                io.Combo.Input(
+                _input(
                     "vae",
-                    options=_choices(
-                        _VAES, "sd-vae-ft-mse/diffusion_pytorch_model.safetensors", "ft-mse", "vae"
-                    ),
-                    tooltip="Stable Diffusion's VAE: sd-vae-ft-mse in diffusers' form, or vae-ft-mse-840000.",
+                    _choices("vae", "sd-vae-ft-mse/diffusion_pytorch_model.safetensors", "ft-mse", "vae"),
+                    "Stable Diffusion's VAE: sd-vae-ft-mse in diffusers' form, or vae-ft-mse-840000.",
                 ),
-                io.Combo.Input(
+                _input(
                     "image_encoder",
-                    options=_choices(
-                        _ENCODERS, "image_encoder/pytorch_model.bin", "vit-large", "vit_l", "clip-vit-l"
+                    _choices(
+                        "image_encoder",
+                        "image_encoder/pytorch_model.bin",
+                        *("vit-large", "vit_l", "clip-vit-l"),
                     ),
-                    tooltip="CLIP ViT-L with its projection, as sd-image-variations has it.",
+                    "CLIP ViT-L with its projection, as sd-image-variations has it.",
                 ),
                 advanced(
                     io.Combo.Input(
@@ -85,6 +92,7 @@ class LoadAnimateAnyoneModels(AnimatorNode):
                 ReferenceNetSocket.Output(display_name="reference_net", tooltip="For Reference Net Encode."),
                 PoseGuiderSocket.Output(display_name="pose_guider", tooltip="For Apply Pose Guider."),
             ],
+            hidden=[io.Hidden.unique_id],
         )
 
     @classmethod
@@ -98,34 +106,70 @@ class LoadAnimateAnyoneModels(AnimatorNode):
         image_encoder: str,
         weight_dtype: str,
     ) -> io.NodeOutput:
-        from ..stableanimator_core.animate_anyone.pipeline import AnimateAnyone
-        from ..stableanimator_core.weights import animate_anyone as load
-        from ..stableanimator_core.weights.load import load_image_encoder
-
+        chosen = {
+            "denoising_unet": denoising_unet,
+            "reference_unet": reference_unet,
+            "motion_module": motion_module,
+            "pose_guider": pose_guider,
+            "vae": vae,
+            "image_encoder": image_encoder,
+        }
+        _check_that_they_belong_together(chosen)
+        paths = {
+            role: folders.resolve(name, _FOLDERS[role], role)
+            for role, name in chosen.items()
+            if name != NO_MOTION
+        }
         dtype = dtypes.asked_for(weight_dtype)
-        unet_path = folders.resolve(denoising_unet, _UNETS, "denoising_unet")
-        net_path = folders.resolve(reference_unet, _UNETS, "reference_unet")
-        motion_path = None
-        if motion_module != NO_MOTION:
-            motion_path = folders.resolve(motion_module, _MOTIONS, "motion_module")
-        guider_path = folders.resolve(pose_guider, _OWN, "pose_guider")
-        vae_path = folders.resolve(vae, _VAES, "vae")
-        encoder_path = folders.resolve(image_encoder, _ENCODERS, "image_encoder")
-        whole = (
-            torch.float16 if dtype is not None and dtype.itemsize == 1 else dtype
-        )  # the rest is not kept in 8 bits
-        system = AnimateAnyone(
-            load.load_denoising_unet(unet_path, motion_path, dtype),
-            load.load_reference_net(net_path, whole),
-            load.load_pose_guider(guider_path, torch.float32),
-            load.load_image_vae(vae_path),
-            load_image_encoder(encoder_path),
+        # only the denoising U-Net is kept in 8 bits
+        whole = torch.float16 if dtype is not None and dtype.itemsize == 1 else dtype
+        system = _load(paths, dtype, whole)
+        if small.ENTRY in chosen.values():
+            say(cls, small.ABOUT)
+        family = small.SMALL if reference_unet == small.ENTRY else ""
+        return io.NodeOutput(*sockets_of(system, dtype, whole, family))
+
+
+def _check_that_they_belong_together(chosen: dict[str, str]) -> None:
+    """Refuse the small model's VAE without its image encoder and the reverse: a VAE tells nothing by itself.
+
+    What else is mixed is found by its size.
+
+    Raises:
+        InputError: for that.
+    """
+    if (chosen["vae"] == small.ENTRY) != (chosen["image_encoder"] == small.ENTRY):
+        raise InputError(
+            f"vae '{chosen['vae']}' and image_encoder '{chosen['image_encoder']}'",
+            "do not belong together",
+            f"choose '{small.ENTRY}' in all six menus, or in none",
         )
-        load.check_sizes(system)
-        return io.NodeOutput(*sockets_of(system, dtype, whole))
 
 
-def sockets_of(system: Any, unet_dtype: torch.dtype | None, net_dtype: torch.dtype | None) -> tuple[Any, ...]:
+def _load(paths: dict[str, Path], dtype: torch.dtype | None, whole: torch.dtype | None) -> Any:
+    """The core's five networks; `dtype` for the denoising U-Net, `whole` for the reference net.
+
+    Raises:
+        WeightsError: a file is not what it is used for, or files of several models are mixed.
+    """
+    from ..stableanimator_core.animate_anyone.pipeline import AnimateAnyone
+    from ..stableanimator_core.weights import animate_anyone as load
+    from ..stableanimator_core.weights.load import load_image_encoder
+
+    system = AnimateAnyone(
+        load.load_denoising_unet(paths["denoising_unet"], paths.get("motion_module"), dtype),
+        load.load_reference_net(paths["reference_unet"], whole),
+        load.load_pose_guider(paths["pose_guider"], torch.float32),
+        load.load_image_vae(paths["vae"]),
+        load_image_encoder(paths["image_encoder"]),
+    )
+    load.check_sizes(system)
+    return system
+
+
+def sockets_of(
+    system: Any, unet_dtype: torch.dtype | None, net_dtype: torch.dtype | None, family: str = ""
+) -> tuple[Any, ...]:
     """The node's outputs from the core's five networks, whose U-Nets are in these dtypes or not yet decided on."""
     storage, compute = dtypes.store(system.denoising_unet, unet_dtype)
     net_storage, net_compute = dtypes.store(system.reference_net, net_dtype)
@@ -133,12 +177,17 @@ def sockets_of(system: Any, unet_dtype: torch.dtype | None, net_dtype: torch.dty
         anyone_patcher(system.denoising_unet, storage, compute),
         clip_vision_of(system.image_encoder),
         ImageVAE(system.vae),
-        ManagedReferenceNet(system.reference_net, net_compute or net_storage),
+        ManagedReferenceNet(system.reference_net, net_compute or net_storage, family),
         ManagedNetwork(system.pose_guider),
     )
 
 
-def _choices(places: tuple[str, ...], official: str, *words: str) -> list[str]:
+def _input(name: str, files: list[str], tooltip: str) -> Any:
+    there, own = small.anyone_installed(), folders.denoising_unet_is_installed()
+    return with_small_model(name, files, tooltip, there=there, own=own)
+
+
+def _choices(role: str, official: str, *words: str) -> list[str]:
     """As `folders.file_choices`, the official name first wherever it lies."""
-    names = folders.file_choices(places, official, *words)
+    names = folders.file_choices(_FOLDERS[role], official, *words)
     return sorted(names, key=lambda name: not (name == official or name.endswith(f"/{official}")))

@@ -43,9 +43,11 @@ class ManagedReferenceNet:
     Args:
         net: from the core loader.
         compute: dtype to compute in; the weights are stored in their own.
+        family: `small.SMALL` for the small demo model's.
     """
 
-    def __init__(self, net: nn.Module, compute: torch.dtype):
+    def __init__(self, net: nn.Module, compute: torch.dtype, family: str = ""):
+        self.family = family
         self.token_width = net.config.cross_attention_dim
         self.compute = compute
         module = use_comfy_ops(_ReferenceNetwork(net))

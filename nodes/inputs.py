@@ -54,11 +54,15 @@ def weights_input(name: str, files: list[str], tooltip: str) -> Any:
 
     The U-Net decides for all of them, so that nodes just added belong together whatever else lies in the folders.
     """
-    there = small.installed()
+    return with_small_model(name, files, tooltip, there=small.installed(), own=folders.unet_is_installed())
+
+
+def with_small_model(name: str, files: list[str], tooltip: str, *, there: bool, own: bool) -> Any:
+    """A combo of `files` and, if `there`, the small demo model, the default unless the user has files of his `own`."""
     return io.Combo.Input(
         name,
         options=[*files, small.ENTRY] if there else files,
-        default=small.ENTRY if there and not folders.unet_is_installed() else None,
+        default=small.ENTRY if there and not own else None,
         tooltip=tooltip,
     )
 

@@ -43,7 +43,9 @@ class LoadAnimatorModels(AnimatorNode):
             inputs=[
                 weights_input(
                     "unet",
-                    folders.file_choices(folders.UNET_FOLDERS, "unet.pth", "unet"),
+                    folders.file_choices(
+                        folders.UNET_FOLDERS, "unet.pth", "unet", unlike=folders.OTHER_UNETS
+                    ),
                     "The animation U-Net with its ID adapter: unet.pth (6.2 GB) or its converted .safetensors. The "
                     "small demo model comes with the pack: drawn figures, 128 x 128; choose it in all four menus.",
                 ),

@@ -20,6 +20,12 @@ _FILES = {
     "face_encoder": "face_encoder.safetensors",
     "recognizer": "face_recognizer.safetensors",
     "svd": "SVD",
+    "denoising_unet": "animate_anyone/denoising_unet.safetensors",
+    "reference_unet": "animate_anyone/reference_unet.safetensors",
+    "motion_module": "animate_anyone/motion_module.safetensors",
+    "pose_guider": "animate_anyone/pose_guider.safetensors",
+    "vae": "animate_anyone/vae.safetensors",
+    "image_encoder": "SVD",
 }
 _NAMES = {SMALL: "the small demo model's", OFFICIAL: "the official one"}
 _OFFICIAL_TOKEN_WIDTH = 1024  # of face_encoder.pth; the small one's is narrower
@@ -30,6 +36,11 @@ _SIDES = (96, 192)  # in pixels, around the 128 it was trained at
 def installed() -> bool:
     """True if all files of the small model are there: a clone may lack them."""
     return not small_model.missing(small_model.folder(), judges=False)
+
+
+def anyone_installed() -> bool:
+    """True if all files of the small Animate Anyone are there."""
+    return not small_model.missing_anyone(small_model.folder())
 
 
 def path_of(role: str) -> Path:
@@ -49,7 +60,8 @@ def path_of(role: str) -> Path:
 def note() -> str:
     """One line about the small model for a report."""
     if installed():
-        return f"comes with the pack: {ABOUT}"
+        too = "; Animate Anyone has one too" if anyone_installed() else ""
+        return f"comes with the pack: {ABOUT}{too}"
     lacking = ", ".join(small_model.missing(small_model.folder(), judges=False))
     return f"small demo model: not complete in this copy of the pack; missing: {lacking}"
 

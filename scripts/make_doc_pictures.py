@@ -218,6 +218,13 @@ def windows() -> Picture:
     return _bars(anchored_windows(40, 16, 4), 40, "window")
 
 
+def loops() -> Picture:
+    """48 frames in looped windows of 24 with overlap 4."""
+    from stableanimator_core.windows import looped_windows
+
+    return _bars(looped_windows(48, 24, 4), 48, "window")
+
+
 def decode_chunks() -> Picture:
     """20 frames in chunks of 8 with overlap 2."""
     from stableanimator_core.windows import chunks
@@ -275,7 +282,7 @@ PICTURES: dict[str, Callable[[], Picture]] = {
     make.__name__: make
     for make in (
         *(photo, skeleton, fit, colours, stretched, align_bad, two_people, face_boxes),
-        *(windows, decode_chunks, doctor, hjb_plot),
+        *(windows, loops, decode_chunks, doctor, hjb_plot),
     )
 }
 

@@ -13,6 +13,15 @@ FILES = (
     "SVD/image_encoder/model.safetensors",
 )
 """What animates, and the recogniser that identities come from."""
+ANYONE_FILES = (
+    "animate_anyone/denoising_unet.safetensors",
+    "animate_anyone/reference_unet.safetensors",
+    "animate_anyone/motion_module.safetensors",
+    "animate_anyone/pose_guider.safetensors",
+    "animate_anyone/vae.safetensors",
+    "SVD/image_encoder/model.safetensors",
+)
+"""The same for Animate Anyone; it shares StableAnimator's image encoder."""
 JUDGE_FILES = ("judge.safetensors", "joints.safetensors")
 """What only judges: a second face recogniser and a joint finder."""
 
@@ -24,5 +33,13 @@ def folder() -> Path:
 
 def missing(weights: Path, *, judges: bool = True) -> list[str]:
     """Names of `FILES` (and `JUDGE_FILES`) that the folder `weights` lacks."""
-    wanted = FILES + JUDGE_FILES if judges else FILES
+    return _lacking(weights, FILES + JUDGE_FILES if judges else FILES)
+
+
+def missing_anyone(weights: Path) -> list[str]:
+    """Names of `ANYONE_FILES` that the folder `weights` lacks."""
+    return _lacking(weights, ANYONE_FILES)
+
+
+def _lacking(weights: Path, wanted: tuple[str, ...]) -> list[str]:
     return [name for name in wanted if not (weights / name).is_file()]

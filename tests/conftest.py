@@ -6,6 +6,7 @@ need them are skipped, loudly; under CI=true that is a failure.
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import subprocess
@@ -56,14 +57,21 @@ def demo_weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def small_weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The small demo model's files: the shipped ones, or random ones in a copy of the pack that lacks them."""
+    """The small demo models' files: the shipped ones, and random ones for what this copy of the pack lacks."""
     from stableanimator_core import demo_weights, small_model
+    from stableanimator_core.animate_anyone import demo_weights as anyone_weights
 
     shipped = small_model.folder()
-    if not small_model.missing(shipped, judges=False):
+    if not small_model.missing(shipped, judges=False) and not small_model.missing_anyone(shipped):
         return shipped
     folder = tmp_path_factory.mktemp("small")
-    demo_weights.write(folder, seed=7)
+    if small_model.missing(shipped, judges=False):
+        demo_weights.write(folder, seed=7)
+    else:
+        shutil.copytree(shipped, folder, dirs_exist_ok=True)
+    if small_model.missing_anyone(folder):
+        encoder = json.loads((folder / "SVD" / "image_encoder" / "config.json").read_text(encoding="utf-8"))
+        anyone_weights.write(folder / "animate_anyone", encoder["projection_dim"])
     return folder
 
 
