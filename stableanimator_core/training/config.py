@@ -55,6 +55,10 @@ def check_files(settings: Settings) -> None:
                 raise InputError(f"{table}.{entry.name}", f"is {path}, which does not exist", "mend the path")
     if not settings.data.root.is_dir():
         raise InputError("data.root", f"is {settings.data.root}, which is no folder", "mend the path")
+    for name in settings.validation.clips if settings.validation.every else ():
+        folder = settings.data.root / name / "images"
+        if not folder.is_dir():
+            raise InputError("validation.clips", f"names {name}, but {folder} is no folder", "mend the name")
 
 
 def _parse_toml(text: str, source: str) -> dict[str, Any]:

@@ -128,6 +128,12 @@ def test_paths_that_lead_nowhere_are_named_before_anything_is_loaded(tmp_path):
     (tmp_path / "SVD").mkdir()
     with pytest.raises(InputError, match="data.root"):
         check_files(parsed(SMALLEST, tmp_path))
+    validated = SMALLEST + "[validation]\nevery = 9\nclips = ['held_out/00001']"
+    (tmp_path / "data").mkdir()
+    with pytest.raises(InputError, match="validation.clips: names held_out/00001"):
+        check_files(parsed(validated, tmp_path))
+    (tmp_path / "data" / "held_out" / "00001" / "images").mkdir(parents=True)
+    check_files(parsed(validated, tmp_path))
 
 
 def test_the_unet_may_be_a_table_or_a_json_file(tmp_path):
