@@ -6,7 +6,8 @@
     python3 scripts/demo.py --comfyui ~/ComfyUI                 your ComfyUI and its models; it is not changed
 
 Writes animation.mp4, side_by_side.gif, contact_sheet.png and timings.json. With official weights the workflow is
-animate-from-keypoints, without them dancing-puppet, which uses the small model that comes with the pack.
+animate-from-keypoints; without them dancing-puppet, and the small model that comes with the pack stands in for them
+in any other --workflow that reads no poses from photos.
 """
 
 from __future__ import annotations
@@ -21,7 +22,10 @@ import time
 from pathlib import Path
 from typing import Any
 
+import demo_prompt
 import env
+from demo_prompt import DemoError
+from demo_small import NEEDS_PHOTOS, on_small_model
 
 OUTPUTS = ("animation.mp4", "side_by_side.gif", "contact_sheet.png", "timings.json")
 REPOSITORY = Path(__file__).resolve().parent.parent
@@ -72,8 +76,6 @@ def comfyui_and_python(options: argparse.Namespace, environment: env.Environment
     Raises:
         DemoError: the folder is no ComfyUI, or its Python lacks what the pack needs.
     """
-    from demo_prompt import DemoError
-
     if options.comfyui is None:
         return environment.comfyui, environment.python
     folder = options.comfyui.expanduser().resolve()
@@ -93,8 +95,6 @@ def comfyui_and_python(options: argparse.Namespace, environment: env.Environment
 
 def prepare_models(models: Path, options: argparse.Namespace) -> str:
     """Show the server the weights there are; what they are, in words."""
-    from demo_prompt import DemoError
-
     installed = options.comfyui.expanduser().resolve() / "models" if options.comfyui else None
     for folder in sorted(installed.iterdir()) if installed and installed.is_dir() else []:
         if folder.is_dir():
@@ -118,15 +118,14 @@ def chosen_workflow(options: argparse.Namespace, weights: str) -> Path:
     """The workflow asked for, or the one that suits the weights.
 
     Raises:
-        DemoError: it wants official weights, and there are none.
+        DemoError: the small model cannot stand in for the weights that it wants.
     """
-    from demo_prompt import DemoError
-
     name = SMALL_WORKFLOW if weights == SMALL else OFFICIAL_WORKFLOW
     path = options.workflow or REPOSITORY / "workflows" / f"{name}.json"
-    if weights == SMALL and SMALL not in path.read_text(encoding="utf-8"):
+    if weights == SMALL and NEEDS_PHOTOS in path.read_text(encoding="utf-8"):
         raise DemoError(
-            f"{path.name} needs the official weights; name their folder with --weights, or leave out --workflow"
+            f"{path.name} reads poses from photos, for which there is no small model; name the folder of the "
+            "official weights with --weights, or leave out --workflow"
         )
     return path
 
@@ -175,11 +174,12 @@ def animate(server: Any, options: argparse.Namespace, weights: str, workflow: Pa
     Raises:
         DemoError: the workflow failed; says at which node and why.
     """
-    import demo_prompt
     from workflow_api import to_api
 
     object_info = server.client.object_info()
     prompt = to_api(json.loads(workflow.read_text(encoding="utf-8")), object_info)
+    if weights == SMALL:
+        prompt = on_small_model(prompt, object_info)
     prompt = with_files(prompt, server.client, options.out)
     prompt = demo_prompt.use_installed_weights(prompt, object_info)
     prompt = demo_prompt.with_pictures(demo_prompt.with_settings(prompt, {"steps": options.steps}))
@@ -188,7 +188,7 @@ def animate(server: Any, options: argparse.Namespace, weights: str, workflow: Pa
     if result.status != "success":
         node = progress.titles.get(str(result.error.get("node_id")), "the server")
         reason = result.error.get("exception_message") or f"the run was {result.status}"
-        raise demo_prompt.DemoError(f"{node}: {reason.strip()}")
+        raise DemoError(f"{node}: {reason.strip()}")
     title = f"StableAnimator for ComfyUI: {workflow.stem}"
     notice, fps = NOTICE if weights == SMALL else "", demo_prompt.rate(prompt)
     write_outputs(server.client, result, options.out, title, notice, fps)
@@ -197,7 +197,6 @@ def animate(server: Any, options: argparse.Namespace, weights: str, workflow: Pa
 
 def with_files(prompt: dict[str, Any], client: Any, out: Path) -> dict[str, Any]:
     """The prompt with the sample portrait and motion, if it reads files."""
-    import demo_prompt
     import sample_inputs
 
     if not demo_prompt.reads_a_photo(prompt):
@@ -207,13 +206,12 @@ def with_files(prompt: dict[str, Any], client: Any, out: Path) -> dict[str, Any]
 
 
 def write_outputs(client: Any, result: Any, out: Path, title: str, notice: str, fps: float) -> None:
-    import demo_prompt
     from contact_sheet import contact_sheet, save_moving
     from PIL import Image
 
     videos = [file for file in result.files() if file["filename"].endswith(".mp4")]
     if not videos:
-        raise demo_prompt.DemoError("the workflow saved no .mp4")
+        raise DemoError("the workflow saved no .mp4")
     (out / "animation.mp4").write_bytes(client.view(videos[0]))
     photo, poses, frames = (
         [Image.open(path) for path in save_all(client, result.files(node), out / node)]
@@ -268,7 +266,6 @@ def main() -> int:
     import requests
     from comfy_client import PromptRefused
     from comfy_server import ServerError
-    from demo_prompt import DemoError
     from workflow_api import WorkflowError
 
     options.out.mkdir(parents=True, exist_ok=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 from argparse import Namespace
 from pathlib import Path
@@ -11,6 +12,7 @@ import demo_prompt
 import numpy as np
 import pytest
 from contact_sheet import save_moving
+from demo_small import on_small_model
 from PIL import Image
 from workflow_api import to_api
 
@@ -68,9 +70,10 @@ def test_a_comfyui_without_a_unet_of_ours_leaves_it_at_the_puppet(models, shippe
     assert chosen(models, comfyui=comfyui_with(tmp_path, *files)) == "dancing-puppet"
 
 
-def test_a_workflow_for_photos_without_weights_is_refused_with_the_way_out(models, shipped):
-    with pytest.raises(demo_prompt.DemoError, match=r"long-clip\.json needs the official weights.*--weights"):
-        chosen(models, workflow=REPOSITORY / "workflows/long-clip.json")
+def test_a_workflow_that_reads_poses_from_photos_is_refused_without_weights(models, shipped):
+    with pytest.raises(demo_prompt.DemoError, match=r"animate-from-video\.json reads poses.*--weights"):
+        chosen(models, workflow=REPOSITORY / "workflows/animate-from-video.json")
+    assert chosen(models, workflow=REPOSITORY / "workflows/long-clip.json") == "long-clip"
 
 
 def test_a_copy_without_the_small_model_says_so(models, monkeypatch, tmp_path):
@@ -87,6 +90,19 @@ def test_the_moving_picture_has_every_frame_at_the_videos_rate(tmp_path):
         assert moving.info["duration"] == pytest.approx(125, abs=5)  # a GIF counts in hundredths of a second
 
 
+@pytest.mark.parametrize("name", ["animate-from-keypoints", "long-clip", "keep-the-face-hjb"])
+def test_other_workflows_run_on_the_small_model_with_a_puppet_instead_of_the_photo(name, comfy):
+    object_info = comfy.client.object_info()
+    workflow = json.loads((REPOSITORY / f"workflows/{name}.json").read_text(encoding="utf-8"))
+    prompt = on_small_model(to_api(workflow, object_info), object_info)
+    assert not demo_prompt.reads_a_photo(prompt)
+    prompt = demo_prompt.with_settings(prompt, {"num_frames": 2, "steps": 2, "iterations": 1})
+    result = comfy.client.run(demo_prompt.with_pictures(prompt))
+    assert result.status == "success", result.error
+    frames = [opened(comfy, file, None) for file in result.files(demo_prompt.RESULT)]
+    assert [frame.shape[0] for frame in frames] == [SIDE, SIDE]
+
+
 @pytest.fixture(scope="module")
 def dance(comfy) -> tuple[list[np.ndarray], np.ndarray]:
     """Frames that the shipped workflow makes with the shipped weights, and the portrait; half the dance."""
@@ -98,15 +114,14 @@ def dance(comfy) -> tuple[list[np.ndarray], np.ndarray]:
     result = comfy.client.run(demo_prompt.with_pictures(prompt))
     assert result.status == "success", result.error
     files = {name: result.files(name) for name in (demo_prompt.RESULT, demo_prompt.PHOTO)}
-    pictures = {name: [opened(comfy, file) for file in found] for name, found in files.items()}
+    pictures = {name: [opened(comfy, file, SIDE) for file in found] for name, found in files.items()}
     return pictures[demo_prompt.RESULT], pictures[demo_prompt.PHOTO][0]
 
 
-def opened(comfy, file: dict[str, str]) -> np.ndarray:
-    import io
-
+def opened(comfy, file: dict[str, str], side: int | None) -> np.ndarray:
     with Image.open(io.BytesIO(comfy.client.view(file))) as picture:
-        return np.asarray(picture.convert("RGB").resize((SIDE, SIDE), Image.Resampling.BOX), np.float32)
+        size = (side, side) if side else picture.size
+        return np.asarray(picture.convert("RGB").resize(size, Image.Resampling.BOX), np.float32)
 
 
 def psnr(first: np.ndarray, second: np.ndarray) -> float:
