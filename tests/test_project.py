@@ -207,7 +207,8 @@ def test_the_registrys_tool_packs_what_a_user_gets(comfy_cli, copy_with_git):
 def test_scripts_need_nothing_but_python_before_the_environment_is_made():
     """The demo, the tests and env.py start on a bare machine."""
     outside = {"aiohttp", "numpy", "PIL", "pytest", "requests", "skimage", "torch"}
-    for name in ("env", "env_build", "frontend", "test", "demo", "locales", "browser"):
+    names = ("env", "env_build", "frontend", "test", "locales", "browser")
+    for name in (*names, "demo", "demo_prompt", "demo_small", "puppet_pictures"):
         tree = ast.parse((REPOSITORY / "scripts" / f"{name}.py").read_text(encoding="utf-8"))
         at_top = [node for node in tree.body if isinstance(node, (ast.Import, ast.ImportFrom))]
         for node in at_top:
