@@ -53,9 +53,9 @@ def demo_puppet(
         InputError: a number outside its range, or an unknown framing.
     """
     _check(person, motion_seed, num_frames, size, framing)
-    dance = _dance(motion_seed, num_frames)
+    poses = dance(motion_seed, num_frames)
     still = make_clip(person, motion_seed, 1, size, poses=[rest()], framing=framing)
-    moving = make_clip(person, motion_seed, num_frames, _MOTION_AT, poses=dance, framing=framing)
+    moving = make_clip(person, motion_seed, num_frames, _MOTION_AT, poses=poses, framing=framing)
     portrait_pose, *motion = [
         replace(frame, height=DRAWN_AT, width=DRAWN_AT) for frame in [*still.poses, *moving.poses]
     ]
@@ -68,8 +68,8 @@ def rest() -> Pose:
     return Pose(limbs, np.zeros(3), np.zeros(3), np.zeros(2), mouth=0.0, blink=0.0)
 
 
-def _dance(seed: int, num_frames: int) -> list[Pose]:
-    """A generated motion that sets off from rest."""
+def dance(seed: int, num_frames: int) -> list[Pose]:
+    """A generated motion that sets off from rest: what `demo_puppet` dances."""
     motion, start = generate(np.random.default_rng([seed, 3]), num_frames), rest()
     shares = np.clip(np.arange(num_frames) / _SETTING_OFF, 0, 1)
     return [_between(start, pose, s * s * (3 - 2 * s)) for pose, s in zip(motion, shares, strict=True)]
