@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import argparse
 import json
+import sys
 from concurrent.futures import ProcessPoolExecutor
 from functools import partial
 from pathlib import Path
 
-from .clip import make_clip
+from ..errors import InputError
+from .clip import LEAST_SIZE, at_least, make_clip
 
 HELD_OUT = 1_000_000
 """Persons and motions from this number on are never trained on."""
@@ -36,14 +38,26 @@ def write_set(
     workers: int = 2,
     name: str = "rec",
 ) -> list[Path]:
-    """Clips of `persons` people below `root`/`name`, and video_NAME_path.txt with their folders; the folders."""
+    """Clips of `persons` people below `root`/`name`, and video_NAME_path.txt with their folders; the folders.
+
+    Raises:
+        InputError: a number that is too small, or numbers on both sides of `HELD_OUT`.
+    """
+    at_least(1, persons=persons, clips=clips, frames=num_frames, workers=workers)
+    at_least(0, first=first)
+    at_least(LEAST_SIZE, size=size)
+    if first < HELD_OUT < first + clips:
+        problem = f"and {clips} clips from it on reach over {HELD_OUT}, where the held-out numbers begin"
+        raise InputError(f"first = {first}", problem, "take a smaller or a larger first number")
     numbers = [(first + i % persons, first + i) for i in range(clips)]
     folders = [root / name / f"{i + 1:05}" for i in range(clips)]
     work = partial(_one, num_frames=num_frames, size=size)
     with ProcessPoolExecutor(workers) as pool:
         for _ in pool.map(work, zip(folders, numbers, strict=True), chunksize=4):
             pass
-    (root / f"video_{name}_path.txt").write_text("".join(f"{folder}\n" for folder in folders))
+    (root / f"video_{name}_path.txt").write_text(
+        "".join(f"{folder.relative_to(root).as_posix()}\n" for folder in folders)
+    )
     return folders
 
 
@@ -55,7 +69,7 @@ def _one(job: tuple[Path, tuple[int, int]], num_frames: int, size: int) -> None:
     write_clip(folder, person, motion, num_frames, size)
 
 
-def main(arguments: list[str] | None = None) -> None:
+def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m stableanimator_core.puppets", description=__doc__)
     parser.add_argument("folder", type=Path, help="where to write")
     parser.add_argument("--persons", type=int, default=50, help="how many people")
@@ -68,10 +82,15 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--workers", type=int, default=2, help="processes")
     parser.add_argument("--name", default="rec", help="of the folder that holds the clips")
     options = parser.parse_args(arguments)
-    clips = options.clips or options.persons
+    clips = options.persons if options.clips is None else options.clips
     sizes = (options.persons, clips, options.frames, options.size)
-    write_set(options.folder, *sizes, options.first, options.workers, options.name)
+    try:
+        write_set(options.folder, *sizes, options.first, options.workers, options.name)
+    except InputError as error:
+        print(error, file=sys.stderr)
+        return 2
+    return 0
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

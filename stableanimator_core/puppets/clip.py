@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from ..errors import InputError
 from ..pose import people
 from ..pose.draw import Picture, draw_frame
 from .body import place
@@ -25,6 +26,8 @@ DRAWN_AT = 512
 """Side of the skeleton pictures before they are shrunk to the frames' size."""
 FRAMINGS = {"half": 2.75, "knees": 3.6, "full": 5.3}
 """How many heads the height of the picture holds."""
+LEAST_SIZE = 16
+"""Smallest side of a picture, pixels."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -67,12 +70,22 @@ def make_clip(
 
     Args:
         person_seed: face, hair and build.
-        motion_seed: motion, outfit, place and camera.
+        motion_seed: the motion, the same for everybody; with the person also outfit, place and camera.
         num_frames: frames to make.
         size: side of the pictures, pixels.
         poses: the motion, instead of a generated one; it is repeated if it is too short.
         framing: a key of FRAMINGS, instead of a drawn one.
+
+    Raises:
+        InputError: a negative seed, no frame, pictures under `LEAST_SIZE`, no pose, or an unknown framing.
     """
+    at_least(0, person_seed=person_seed, motion_seed=motion_seed)
+    at_least(1, num_frames=num_frames)
+    at_least(LEAST_SIZE, size=size)
+    if poses is not None and not len(poses):
+        raise InputError("poses", "are none", "give one pose at least, or leave them out")
+    if framing is not None:
+        known_framing(framing)
     rng = np.random.default_rng([person_seed, motion_seed, 2])
     person, outfit = draw_person(person_seed), draw_outfit(rng)
     motion = generate(np.random.default_rng([motion_seed, 3]), num_frames) if poses is None else list(poses)
@@ -88,6 +101,19 @@ def make_clip(
         people.Frame((keypoints(figure, size * SMOOTHING, hands=hands),), size, size) for figure, _ in shown
     ]
     return PuppetClip(np.stack(pictures), frames, boxes, _masks(boxes, size), person_seed)
+
+
+def at_least(least: int, **numbers: int) -> None:
+    """Refuse numbers below `least` by name; raises InputError."""
+    for name, value in numbers.items():
+        if value < least:
+            raise InputError(name, f"is {value}", f"use {least} or more")
+
+
+def known_framing(framing: str) -> None:
+    """Refuse what is no key of FRAMINGS; raises InputError."""
+    if framing not in FRAMINGS:
+        raise InputError("framing", f"is '{framing}'", f"choose one of {', '.join(FRAMINGS)}")
 
 
 def _camera(

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from ..errors import InputError
 from ..pose import people
 from ..pose.draw import Picture
-from .clip import DRAWN_AT, FRAMINGS, make_clip
+from .clip import DRAWN_AT, at_least, known_framing, make_clip
 from .motion import _ARMS, _LEGS, Pose, generate, unit
 
 SIZE_MULTIPLE = 64
@@ -90,14 +90,11 @@ def _between(first: Pose, second: Pose, share: float) -> Pose:
 
 
 def _check(person: int, motion_seed: int, num_frames: int, size: int, framing: str) -> None:
-    for name, value in (("person", person), ("motion_seed", motion_seed)):
-        if value < 0:
-            raise InputError(name, f"is {value}", "use 0 or more")
+    at_least(0, person=person, motion_seed=motion_seed)
     if not 1 <= num_frames <= MOST_FRAMES:
         raise InputError("num_frames", f"is {num_frames}", f"use 1 to {MOST_FRAMES}")
     if size % SIZE_MULTIPLE or not SIZES[0] <= size <= SIZES[1]:
         raise InputError(
             "size", f"is {size}", f"use a multiple of {SIZE_MULTIPLE} from {SIZES[0]} to {SIZES[1]}"
         )
-    if framing not in FRAMINGS:
-        raise InputError("framing", f"is '{framing}'", f"choose one of {', '.join(FRAMINGS)}")
+    known_framing(framing)

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+from ..errors import InputError
 from ..pose.people import JOINT, Frame, Person
 from .motion import Pose, unit
 
@@ -28,8 +29,15 @@ _TORSO = 1.47  # heads, of a puppet of middling build
 
 
 def lift(frames: Sequence[Frame]) -> list[Pose]:
-    """Poses of the first person of every frame; a frame without one, or without a joint, keeps what came before."""
-    joints = _filled(np.stack([_joints(frame) for frame in frames]))
+    """Poses of the first person of every frame; a frame without one, or without a joint, is bridged in time.
+
+    Raises:
+        InputError: no frame shows a person with a neck.
+    """
+    joints = np.stack([_joints(frame) for frame in frames]) if frames else np.empty((0, 18, 2))
+    if not np.isfinite(joints[:, JOINT["neck"]]).any():
+        raise InputError("recorded motion", "shows nobody", "give frames that show a person from the neck on")
+    joints = _filled(joints)
     limbs = np.stack([joints[:, JOINT[b]] - joints[:, JOINT[a]] for a, b in _CHAINS], axis=1)
     lengths = np.linalg.norm(limbs, axis=-1)
     whole = np.percentile(lengths, 95, axis=0)
@@ -65,11 +73,11 @@ def _joints(frame: Frame) -> Array:
 def _filled(joints: Array) -> Array:
     """Gaps bridged in time; a joint that is never seen stands at the neck."""
     times = np.arange(len(joints))
-    for joint in range(joints.shape[1]):
+    for joint in sorted(range(joints.shape[1]), key=lambda joint: joint != JOINT["neck"]):
         for axis in range(2):
             row = joints[:, joint, axis]
             seen = np.isfinite(row)
-            source = row[seen] if seen.any() else np.nan_to_num(joints[:, JOINT["neck"], axis])
+            source = row[seen] if seen.any() else joints[:, JOINT["neck"], axis]
             joints[:, joint, axis] = np.interp(times, times[seen] if seen.any() else times, source)
     return joints
 
