@@ -10,6 +10,7 @@ Prompt = dict[str, dict[str, Any]]
 PHOTO, POSES, RESULT = "demo_photo", "demo_poses", "demo_result"
 POSE_DRAW = "StableAnimator_PoseDraw"
 FACE_EMBED = "StableAnimator_FaceEmbed"
+REFERENCE_ENCODE = "StableAnimator_ReferenceNetEncode"
 
 
 class DemoError(RuntimeError):
@@ -82,20 +83,19 @@ def with_settings(prompt: Prompt, settings: dict[str, int | None]) -> Prompt:
 
 
 def with_pictures(prompt: Prompt) -> Prompt:
-    """Also save the photo that the face is taken from, the skeletons, and the frames that go into the video.
+    """Also save the photo that is animated, the skeletons, and the frames that go into the video.
 
     Raises:
-        DemoError: the workflow has no face, makes no video, or draws no skeleton.
+        DemoError: the workflow animates no photo, makes no video, or draws no skeleton.
     """
-    photo = next(
-        (part["inputs"]["image"] for part in prompt.values() if part["class_type"] == FACE_EMBED), None
-    )
+    readers = (FACE_EMBED, REFERENCE_ENCODE)
+    photo = next((part["inputs"]["image"] for part in prompt.values() if part["class_type"] in readers), None)
     frames = next(
         (part["inputs"]["images"] for part in prompt.values() if part["class_type"] == "CreateVideo"), None
     )
     drawn = next((node for node, part in prompt.items() if part["class_type"] == POSE_DRAW), None)
     if photo is None or frames is None or drawn is None:
-        needed = f"{FACE_EMBED}, {POSE_DRAW} and CreateVideo"
+        needed = f"{FACE_EMBED} or {REFERENCE_ENCODE}, {POSE_DRAW} and CreateVideo"
         raise DemoError(f"the workflow needs the nodes {needed} for the demo's pictures")
     sources = {PHOTO: photo, POSES: [drawn, 0], RESULT: frames}
     return {**prompt, **{name: save_images(images, name) for name, images in sources.items()}}

@@ -190,13 +190,15 @@ def main() -> int:
         environment.ensure()
         os.execv(environment.python, [str(environment.python), *sys.argv])
     import workflow_graphs
+    import workflow_graphs_anyone
     import workflow_graphs_hjb
     import workflow_graphs_small
     import workflow_graphs_video
     from comfy_server import ask_for_nodes
 
     object_info = ask_for_nodes(environment)
-    files = (workflow_graphs_small, workflow_graphs, workflow_graphs_video, workflow_graphs_hjb)
+    stable = (workflow_graphs_small, workflow_graphs, workflow_graphs_video, workflow_graphs_hjb)
+    files = (*stable, workflow_graphs_anyone)
     for graph in (graph for file in files for graph in file.GRAPHS):
         workflow = to_workflow(graph, object_info)
         (FOLDER / f"{graph.name}.json").write_text(json.dumps(workflow, indent=1) + "\n")
