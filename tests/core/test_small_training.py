@@ -14,12 +14,15 @@ from stableanimator_core.errors import InputError, WeightsError
 from stableanimator_core.evaluation.joint_detector import JointDetector, load_joint_detector, soft_argmax
 from stableanimator_core.face.embed import embed_face
 from stableanimator_core.face.recognisers import TorchRecogniser
+from stableanimator_core.models.face_encoder import FaceEncoder
 from stableanimator_core.models.pose_net import PoseNet
 from stableanimator_core.models.vae import SCALING_FACTOR
 from stableanimator_core.pose.people import Frame, Person
 from stableanimator_core.puppets.__main__ import main as puppets_main
 from stableanimator_core.training.small import loop
 from stableanimator_core.training.small.__main__ import main, make_stage
+from stableanimator_core.training.small.face_start import Faces, pretrain, read_faces
+from stableanimator_core.training.small.face_start import main as face_start_main
 from stableanimator_core.training.small.faces import crop_face
 from stableanimator_core.training.small.halve import halve
 from stableanimator_core.training.small.image_encoder import ImageEncoderStage
@@ -37,7 +40,13 @@ from stableanimator_core.training.small.store import (
 )
 from stableanimator_core.training.small.vae import CONFIG, Phase, VAEStage, linear_colour_loss
 from stableanimator_core.weights.files import read_weights, save_weights
-from stableanimator_core.weights.load import load_face_recognizer, load_image_encoder, load_pose_net, load_vae
+from stableanimator_core.weights.load import (
+    load_face_encoder,
+    load_face_recognizer,
+    load_image_encoder,
+    load_pose_net,
+    load_vae,
+)
 
 PLAN = StorePlan(persons=6, held_out=3, clips=2, num_frames=2, size=64)
 _PHASES = (Phase(0.5, 32, 4), Phase(1.0, 64, 2, temporal=True))
@@ -290,3 +299,27 @@ def test_a_normalised_pose_net_answers_to_thin_lines_as_strongly_as_to_thick_one
     assert load_pose_net(tmp_path / "start.safetensors")(poses).shape == (2, 64, 8, 8)
     with pytest.raises(InputError, match="holds no"):
         read_skeletons(tmp_path / "nowhere")
+
+
+def test_a_face_encoder_learns_to_keep_apart_who_and_what_it_sees(tmp_path: Path):
+    generator = torch.Generator().manual_seed(0)
+    faces = Faces(torch.randn(64, 512, generator=generator), torch.randn(64, 64, generator=generator))
+    encoder = FaceEncoder(token_width=64, image_width=64, depth=1)
+    assert not encoder(faces.identities, faces.embeddings[:, None]).any()  # the official start
+    assert pretrain(encoder, faces, 60) < 1.0  # 2 is chance
+    with torch.no_grad():
+        one_picture = encoder(faces.identities, faces.embeddings[:1, None].expand(64, -1, -1))
+    assert one_picture.std(dim=0).mean() > 0.3
+    (tmp_path / "cache").mkdir()
+    frames = {
+        "identity": torch.cat([faces.identities[:3], torch.zeros(1, 512)]),
+        "image_embedding": faces.embeddings[:4],
+    }
+    save_weights(tmp_path / "cache" / "00001-a.safetensors", frames)
+    assert len(read_faces(tmp_path / "cache").identities) == 3  # the frame without a face teaches nothing
+    face_start_main(
+        [str(tmp_path / "cache"), str(tmp_path / "start.safetensors"), "--width", "64", "--steps", "2"]
+    )
+    assert load_face_encoder(tmp_path / "start.safetensors").token_width == 64
+    with pytest.raises(InputError, match="holds no"):
+        read_faces(tmp_path / "nowhere")
