@@ -144,6 +144,39 @@ def test_face_boxes_hold_the_face_points_and_masks_are_the_boxes():
     assert shown > 8
 
 
+def test_eyes_and_mouth_are_painted_at_their_key_points():
+    seeds = [seed for seed in range(3000) if bare_faced(draw_person(seed))]
+    assert len(seeds) >= 2
+    for seed in seeds:
+        person = draw_person(seed)
+        clip = make_clip(seed, 1, 1, 256, poses=[turned(0)], framing="half")
+        (points, _), face = joints(clip.poses[0]), clip.poses[0].people[0].face * 256
+        for name, ring in (("r_eye", face[36:42]), ("l_eye", face[42:48])):
+            eye = points[JOINT[name]]
+            assert np.abs(ring.mean(axis=0) - eye).max() < 1.5
+            assert away_from(clip.frames[0], eye, person.skin) > 60  # iris or pupil
+        mouth = face[48:60].mean(axis=0)
+        assert away_from(clip.frames[0], mouth, person.lips) < away_from(clip.frames[0], mouth, person.skin)
+        chin = (mouth + face[8]) / 2
+        assert away_from(clip.frames[0], chin, person.lips) > away_from(clip.frames[0], chin, person.skin)
+        assert abs(face[8, 1] - clip.face_boxes[0, 3]) < 6
+
+
+def bare_faced(person) -> bool:
+    """No glasses, no beard, and a nose that ends above the mouth."""
+    nose_ends = 0.02 + 0.72 * person.nose[0] + person.nose[1]
+    return (
+        person.glasses == person.beard == "none"
+        and nose_ends < -0.5 * np.sin(person.mouth_height) - person.mouth[1]
+    )
+
+
+def away_from(picture, place, colour) -> float:
+    """How far the picture at [2] pixels is from a colour."""
+    x, y = place.astype(int)
+    return float(np.abs(picture[y, x] - 255 * np.array(colour)).sum())
+
+
 @pytest.mark.parametrize(("yaw", "hidden"), [(0.9, "l_ear"), (-0.9, "r_ear"), (0.0, None)])
 def test_a_turned_head_hides_the_far_ear_and_moves_the_face(yaw, hidden):
     for seed in range(3):
