@@ -69,7 +69,7 @@ def pretrain(encoder: FaceEncoder, faces: Faces, steps: int, seed: int = 0) -> f
     nn.init.xavier_uniform_(encoder.fusion_model.proj_out.weight)
     torch.manual_seed(seed)
     wanted = (centred(faces.identities), centred(faces.embeddings))
-    width = encoder.token_width * (encoder.proj[2].out_features // encoder.token_width)
+    width = len(encoder.state_dict()["proj.2.bias"])  # of all tokens together
     heads = nn.ModuleList(nn.Linear(width, target.shape[1]) for target in wanted)
     learning = [*encoder.parameters(), *heads.parameters()]
     optimiser = torch.optim.AdamW(learning, lr=_RATE)
