@@ -28,8 +28,8 @@ from stableanimator_core.training.small.halve import halve
 from stableanimator_core.training.small.image_encoder import ImageEncoderStage
 from stableanimator_core.training.small.loop import Budget, train
 from stableanimator_core.training.small.normalised_vae import NormalisedVAE, folded
+from stableanimator_core.training.small.pose_start import filters_of, normalise_filters, read_skeletons
 from stableanimator_core.training.small.pose_start import main as pose_start_main
-from stableanimator_core.training.small.pose_start import normalise_filters, read_skeletons
 from stableanimator_core.training.small.recogniser import ArcFaceHead, verification
 from stableanimator_core.training.small.store import (
     HELD_OUT_FROM,
@@ -39,6 +39,7 @@ from stableanimator_core.training.small.store import (
     open_store,
 )
 from stableanimator_core.training.small.vae import CONFIG, Phase, VAEStage, linear_colour_loss
+from stableanimator_core.weights.animate_anyone import load_pose_guider
 from stableanimator_core.weights.files import read_weights, save_weights
 from stableanimator_core.weights.load import (
     load_face_encoder,
@@ -288,15 +289,19 @@ def test_shipped_files_are_half_as_wide_and_keep_their_configuration(tmp_path: P
 def test_a_normalised_pose_net_answers_to_thin_lines_as_strongly_as_to_thick_ones(tmp_path: Path):
     main_of_puppets = ["--persons", "2", "--frames", "1", "--size", "64", "--workers", "1"]
     puppets_main([str(tmp_path), *main_of_puppets])
-    poses = read_skeletons(tmp_path, 2)
+    poses = read_skeletons(tmp_path, 2) * 2 - 1
     torch.manual_seed(0)
     official, normalised = PoseNet(64), PoseNet(64)
-    normalise_filters(normalised, poses)
+    normalise_filters(filters_of(normalised), poses)
     assert official.conv_layers(poses).std(dim=(0, 2, 3)).mean() < 0.1
     assert normalised.conv_layers(poses).std(dim=(0, 2, 3)).mean() > 0.3
     assert not normalised(poses).any()  # training still starts without pose
     pose_start_main([str(tmp_path), str(tmp_path / "start.safetensors"), "--width", "64"])
     assert load_pose_net(tmp_path / "start.safetensors")(poses).shape == (2, 64, 8, 8)
+    guider = ["--guider", "8", "16", "16", "24"]
+    pose_start_main([str(tmp_path), str(tmp_path / "guider.safetensors"), "--width", "64", *guider])
+    features = load_pose_guider(tmp_path / "guider.safetensors").conv_in(poses / 2 + 0.5)
+    assert features.std(dim=(0, 2, 3)).mean() == pytest.approx(1, abs=0.05)
     with pytest.raises(InputError, match="holds no"):
         read_skeletons(tmp_path / "nowhere")
 
