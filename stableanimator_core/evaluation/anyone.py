@@ -9,25 +9,13 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from .. import small_model
 from ..errors import WeightsError
 from ..pose.draw import Picture
 from .clips import Inputs
 
 if TYPE_CHECKING:
     from ..animate_anyone.pipeline import AnimateAnyone, AnyoneOptions
-
-FILES = tuple(
-    f"animate_anyone/{name}.safetensors"
-    for name in ("denoising_unet", "reference_unet", "motion_module", "pose_guider", "vae")
-)
-"""Its own files within the small model's folder."""
-IMAGE_ENCODER = "SVD/image_encoder/model.safetensors"
-"""The CLIP image encoder, which both systems share."""
-
-
-def lacking(folder: Path) -> list[str]:
-    """Names of the files that the folder `folder` lacks."""
-    return [name for name in (*FILES, IMAGE_ENCODER) if not (folder / name).is_file()]
 
 
 def load(folder: Path) -> AnimateAnyone:
@@ -38,11 +26,11 @@ def load(folder: Path) -> AnimateAnyone:
     """
     from ..weights.animate_anyone import load_animate_anyone
 
-    if missing := lacking(folder):
+    if missing := small_model.missing_anyone(folder):
         remedy = "leave out the variant animate_anyone, or give a folder that has its files"
         raise WeightsError(str(folder), f"lacks {', '.join(missing)}", remedy)
-    unet, net, motion, guider, vae = (folder / name for name in FILES)
-    return load_animate_anyone(unet, net, guider, vae, folder / IMAGE_ENCODER, motion_module=motion)
+    unet, net, motion, guider, vae, encoder = (folder / name for name in small_model.ANYONE_FILES)
+    return load_animate_anyone(unet, net, guider, vae, encoder, motion_module=motion)
 
 
 @dataclass(frozen=True, eq=False)

@@ -109,6 +109,7 @@ def targets(means: Mapping[str, Row], differences: Mapping[str, Row], gain: Row)
     ]
     for name, words, sign in (
         ("no_adapter", "CSIM (judge): with the face branch above without it, p < 0.01", -1),
+        ("other_face", "CSIM (judge): own face embedding above another person's, p < 0.01", -1),
         ("hjb_exact", "CSIM (judge): face optimisation (exact) above none, p < 0.01", 1),
         ("hjb_fast", "CSIM (judge): face optimisation (fast) above none, p < 0.01", 1),
     ):

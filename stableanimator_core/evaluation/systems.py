@@ -13,6 +13,7 @@ from typing import Protocol
 import numpy as np
 import torch
 
+from .. import small_model
 from ..animate_anyone.pipeline import AnyoneOptions
 from ..errors import InputError
 from ..hjb.options import HJBOptions
@@ -21,9 +22,12 @@ from ..pipeline import AnimationOptions
 from ..pose.draw import Picture
 from ..preprocess import from_uint8
 from ..sigmas import StepHook, karras_sigmas
-from .clips import Inputs
+from .clips import Inputs, evaluation_clips
 from .likeness import identity_of
 from .networks import Networks, fingerprint
+
+STRANGERS = 500_000
+"""The other person of a clip has the first usable seed from the clip's own plus this."""
 
 
 class System(Protocol):
@@ -72,6 +76,22 @@ class CopiedReference:
         return np.repeat(inputs.reference[None], len(inputs.poses), axis=0)
 
 
+Face = tuple[Picture, tuple[float, float, float, float]]
+"""A picture and the box of the face in it."""
+
+
+def own_face(inputs: Inputs) -> Face:
+    """The reference's."""
+    return inputs.reference, inputs.reference_box
+
+
+def strangers_face(inputs: Inputs) -> Face:
+    """That of another held-out person, the same one for a clip every time."""
+    seed, size = inputs.seed + STRANGERS, inputs.reference.shape[0]
+    stranger = next(evaluation_clips(1, 2, size, first=seed)).inputs
+    return stranger.reference, stranger.reference_box
+
+
 @dataclass(frozen=True, eq=False)
 class StableAnimator:
     """The pipeline of this project. The noise of a clip is drawn from its seed, so all variants share it."""
@@ -80,16 +100,18 @@ class StableAnimator:
     networks: Networks
     options: AnimationOptions
     hjb: HJBOptions | None = None
+    face: Callable[[Inputs], Face] = own_face
 
     @property
     def fingerprint(self) -> str:
         """See `System`."""
-        return f"{self.networks.fingerprint} {asdict(self.options)} {self.hjb and asdict(self.hjb)}"
+        face = self.face.__name__
+        return f"{self.networks.fingerprint} {asdict(self.options)} {self.hjb and asdict(self.hjb)} {face}"
 
     def animate(self, inputs: Inputs) -> Picture:
         """See `System`."""
         height, width = inputs.size
-        identity = identity_of(self.networks.recogniser, inputs.reference, inputs.reference_box)
+        identity = identity_of(self.networks.recogniser, *self.face(inputs))
         return self.networks.animator.animate(
             inputs.reference,
             inputs.poses,
@@ -139,9 +161,7 @@ def known_systems() -> dict[str, str]:
 
 def available_systems(folder: Path) -> list[str]:
     """Names of the systems whose files are in the folder."""
-    from . import anyone
-
-    absent = ["animate_anyone"] if anyone.lacking(folder) else []
+    absent = ["animate_anyone"] if small_model.missing_anyone(folder) else []
     return [name for name in _SYSTEMS if name not in absent]
 
 
@@ -187,6 +207,11 @@ def _no_fusion(networks: Networks, settings: Settings) -> System:
     return StableAnimator("no_fusion", networks, replace(settings.animation, fuse_face=False))
 
 
+@system("other_face", "given the face embedding of another person: what the embedding itself decides")
+def _other_face(networks: Networks, settings: Settings) -> System:
+    return StableAnimator("other_face", networks, settings.animation, face=strangers_face)
+
+
 @system("hjb_exact", "full, and the face optimisation as published")
 def _hjb_exact(networks: Networks, settings: Settings) -> System:
     hjb = replace(settings.hjb, mode="exact")
@@ -209,5 +234,5 @@ def _animate_anyone(networks: Networks, settings: Settings) -> System:
     device = next(networks.recogniser.parameters()).device
     for network in vars(loaded).values():
         network.to(device)
-    files = fingerprint(networks.folder, (*anyone.FILES, anyone.IMAGE_ENCODER))
+    files = fingerprint(networks.folder, small_model.ANYONE_FILES)
     return anyone.AnyoneSystem(loaded, files, settings.anyone)
