@@ -82,6 +82,11 @@ def skeletons(frames: int) -> torch.Tensor:
     return torch.rand(frames, HEIGHT, WIDTH, 3, generator=torch.Generator().manual_seed(2))
 
 
+def noise_of(frames: int) -> torch.Tensor:
+    generator = torch.Generator().manual_seed(9)
+    return torch.randn(frames, 4, HEIGHT // 8, WIDTH // 8, generator=generator)
+
+
 def clip(pack, models, frames: int = 3, *, poses: torch.Tensor | None = None, **changes) -> SimpleNamespace:
     """Conditioning and latent of a short clip."""
     values = {"image": photo(), "width": WIDTH, "height": HEIGHT, "official_rounding": False, **changes}

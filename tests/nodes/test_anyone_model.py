@@ -6,7 +6,20 @@ from types import SimpleNamespace
 
 import pytest
 import torch
-from anyone import HEIGHT, NAMES, WIDTH, clip, custom, ksample, largest, photo, skeletons, sockets, system
+from anyone import (
+    HEIGHT,
+    NAMES,
+    WIDTH,
+    clip,
+    custom,
+    ksample,
+    largest,
+    noise_of,
+    photo,
+    skeletons,
+    sockets,
+    system,
+)
 from test_model import forward_sizes
 
 FRAMES = 3
@@ -27,11 +40,6 @@ def made(pack, models) -> SimpleNamespace:
     return clip(pack, models, FRAMES)
 
 
-def noise(frames: int = FRAMES) -> torch.Tensor:
-    generator = torch.Generator().manual_seed(9)
-    return torch.randn(frames, 4, HEIGHT // 8, WIDTH // 8, generator=generator)
-
-
 def from_core(pack, core_system, frames: int = FRAMES, steps: int = 3, **options) -> torch.Tensor:
     """The core's own pipeline on the same photo, skeletons and noise, in the scale of the VAE."""
     core = pack.module("stableanimator_core.animate_anyone.pipeline")
@@ -42,7 +50,7 @@ def from_core(pack, core_system, frames: int = FRAMES, steps: int = 3, **options
         poses,
         height=HEIGHT,
         width=WIDTH,
-        noise=noise(frames),
+        noise=noise_of(frames),
         options=core.AnyoneOptions(num_steps=steps, **options),
     )
     return animation.latents / 0.18215
@@ -51,7 +59,7 @@ def from_core(pack, core_system, frames: int = FRAMES, steps: int = 3, **options
 @pytest.mark.parametrize("guidance", [1.0, 3.5])
 def test_sampling_gives_what_the_core_gives(guidance, pack, core_comfy, core_system, models, made):
     expected = from_core(pack, core_system, guidance=guidance)
-    result = custom(pack, models.model, made, noise(), 3, guidance)
+    result = custom(pack, models.model, made, noise_of(FRAMES), 3, guidance)
     assert largest(result - expected, expected) < 1e-4
 
 
@@ -75,8 +83,8 @@ def test_ksampler_with_euler_and_simple_is_nearly_official_where_the_steps_divid
 ):
     import comfy.sample
 
-    monkeypatch.setattr(comfy.sample, "prepare_noise", lambda *args, **kwargs: noise())
-    exact = custom(pack, models.model, made, noise(), steps, 3.5)
+    monkeypatch.setattr(comfy.sample, "prepare_noise", lambda *args, **kwargs: noise_of(FRAMES))
+    exact = custom(pack, models.model, made, noise_of(FRAMES), steps, 3.5)
     error = largest(ksample(core_comfy, models.model, made, steps=steps) - exact, exact)
     assert (error < 1e-3) is near
 
@@ -84,11 +92,11 @@ def test_ksampler_with_euler_and_simple_is_nearly_official_where_the_steps_divid
 def test_the_official_sampler_can_be_stopped_and_taken_up_again(pack, core_comfy, models, made):
     from comfy_extras import nodes_custom_sampler as nodes
 
-    whole = custom(pack, models.model, made, noise(), 3, 3.5)
+    whole = custom(pack, models.model, made, noise_of(FRAMES), 3, 3.5)
     with torch.inference_mode():
         sampler, sigmas = pack.DDIMTrailing.execute(models.model, 3).args
         guider = nodes.CFGGuider.execute(models.model, made.positive, made.negative, 3.5)[0]
-        given = SimpleNamespace(seed=0, generate_noise=lambda latent: noise())
+        given = SimpleNamespace(seed=0, generate_noise=lambda latent: noise_of(FRAMES))
         nothing = nodes.DisableNoise.execute()[0]
         run = nodes.SamplerCustomAdvanced.execute
         half = run(given, guider, sampler, sigmas[:3], made.latent)[0]
@@ -238,7 +246,7 @@ def test_a_live_preview_can_be_made(core_comfy, models, made):
     method, args.preview_method = args.preview_method, LatentPreviewMethod.Latent2RGB
     try:
         previewer = latent_preview.get_previewer("cpu", models.model.model.latent_format)
-        image = previewer.decode_latent_to_preview_image("JPEG", noise())[1]
+        image = previewer.decode_latent_to_preview_image("JPEG", noise_of(FRAMES))[1]
     finally:
         args.preview_method = method
     assert image.size == (WIDTH // 8, HEIGHT // 8)
