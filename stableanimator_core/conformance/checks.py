@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from .golden import Golden
+from .thinned import Expected, Sampled, values_of
 
 
 @dataclass(frozen=True)
@@ -47,39 +48,53 @@ def case(*stems: str) -> Callable[[Case], Case]:
     return register
 
 
-def relative(name: str, got: Tensor, golden: Tensor, tolerance: float) -> Row:
+def relative(name: str, got: Tensor, golden: Expected, tolerance: float) -> Row:
     """Largest absolute difference over the golden's largest absolute value."""
-    error = _difference(got, golden).abs().max() / golden.double().abs().max().clamp_min(1e-300)
-    return Row(name, float(error), tolerance, "rel")
+    largest = values_of(golden).double().abs().max().clamp_min(1e-300)
+    return Row(name, float(differences(got, golden).abs().max() / largest), tolerance, "rel")
 
 
-def absolute(name: str, got: Tensor, golden: Tensor, tolerance: float) -> Row:
+def absolute(name: str, got: Tensor, golden: Expected, tolerance: float) -> Row:
     """Largest absolute difference."""
-    return Row(name, float(_difference(got, golden).abs().max()), tolerance, "abs")
+    return Row(name, float(differences(got, golden).abs().max()), tolerance, "abs")
 
 
-def close(name: str, got: Tensor, golden: Tensor, *, rtol: float, atol: float) -> Row:
+def mean_absolute(name: str, got: Tensor, golden: Expected, tolerance: float) -> Row:
+    """Mean absolute difference."""
+    return Row(name, float(differences(got, golden).abs().mean()), tolerance, "mean abs")
+
+
+def close(name: str, got: Tensor, golden: Expected, *, rtol: float, atol: float) -> Row:
     """Largest |difference| / (atol + rtol |golden|); passes up to 1, as torch.allclose does."""
-    allowed = atol + rtol * golden.double().abs()
-    return Row(name, float((_difference(got, golden).abs() / allowed).max()), 1.0, "of allowed")
+    allowed = atol + rtol * values_of(golden).double().abs()
+    return Row(name, float((differences(got, golden).abs() / allowed).max()), 1.0, "of allowed")
 
 
 def exact(name: str, got: object, golden: object) -> Row:
     """Equality of tensors, lists or numbers; the error is 0 or 1, for tensors the share that differs."""
-    if isinstance(got, Tensor) and isinstance(golden, Tensor):
-        if got.shape != golden.shape:
+    if isinstance(got, Tensor) and isinstance(golden, Tensor | Sampled):
+        if tuple(got.shape) != tuple(golden.shape):
             return Row(name, 1.0, 0.0, "share")
-        return Row(name, float((got != golden).double().mean()) if got.numel() else 0.0, 0.0, "share")
+        ours, theirs = (golden.of(got), golden.values) if isinstance(golden, Sampled) else (got, golden)
+        return Row(name, float((ours != theirs).double().mean()) if ours.numel() else 0.0, 0.0, "share")
     return Row(name, 0.0 if got == golden else 1.0, 0.0, "share")
 
 
-def differing_share(name: str, got: Tensor, golden: Tensor, *, beyond: float, tolerance: float) -> Row:
+def differing_share(name: str, got: Tensor, golden: Expected, *, beyond: float, tolerance: float) -> Row:
     """Share of the elements that differ by more than `beyond`; NaN and other shapes differ."""
-    within = _difference(got, golden).abs() <= beyond  # False for NaN
+    within = differences(got, golden).abs() <= beyond  # False for NaN
     return Row(name, float((~within).double().mean()), tolerance, "share")
 
 
-def _difference(got: Tensor, golden: Tensor) -> Tensor:
-    if got.shape != golden.shape:
+def differences(got: Tensor, golden: Expected) -> Tensor:
+    """got - golden in float64, element by element; of a sampled golden the sampled ones, [n].
+
+    [1] of NaN, which no row lets pass, if the shapes differ or if `got` is NaN where a sampled golden does not look.
+    """
+    if tuple(got.shape) != tuple(golden.shape):
         return torch.full((1,), float("nan"), dtype=torch.float64)
-    return got.double() - golden.double()
+    if not isinstance(golden, Sampled):
+        return got.double() - golden.double()
+    if not bool(got.isfinite().all()):
+        return torch.full((1,), float("nan"), dtype=torch.float64)
+    return golden.of(got).double() - golden.values.double()

@@ -1,7 +1,8 @@
 """Golden files: a case's tensors, its sidecar, and the weights its recipe makes.
 
-A folder of goldens holds `<case>.json` (sidecar) beside `<case>.safetensors`. Weights are not stored: each tensor is
-drawn from a generator seeded by its name, so any model with the right state-dict keys can be filled exactly.
+A folder of goldens holds `<case>.json` (sidecar) beside `<case>.safetensors`, in full or thinned. Weights are not
+stored: each tensor is drawn from a generator seeded by its name, so any model with the right state-dict keys can be
+filled exactly.
 """
 
 from __future__ import annotations
@@ -16,8 +17,10 @@ from typing import Any, TypeVar
 
 import numpy as np
 import torch
-from safetensors.torch import load_file
 from torch import Tensor, nn
+
+from ..errors import InputError
+from .thinned import Expected, Sampled, load_tensors
 
 Network = TypeVar("Network", bound=nn.Module)
 POSITION_TABLE = "pos_encoder.pe"
@@ -39,11 +42,27 @@ class Golden:
     sidecar: dict[str, Any]
 
     @cached_property
-    def tensors(self) -> dict[str, Tensor]:
+    def tensors(self) -> dict[str, Expected]:
         """All tensors of `<name>.safetensors`, by name."""
-        return load_file(str(self.folder / f"{self.name}.safetensors"))
+        return load_tensors(self.folder / f"{self.name}.safetensors")
 
     def __getitem__(self, tensor_name: str) -> Tensor:
+        """A tensor to compute with.
+
+        Raises:
+            InputError: only samples of it are stored.
+        """
+        tensor = self.tensors[tensor_name]
+        if isinstance(tensor, Sampled):
+            raise InputError(
+                f"{self.name}: {tensor_name}",
+                "is only sampled here",
+                "compare with `expected`, or store it in full",
+            )
+        return tensor
+
+    def expected(self, tensor_name: str) -> Expected:
+        """A tensor to compare with, which may be a sampled one."""
         return self.tensors[tensor_name]
 
     @property

@@ -63,7 +63,7 @@ def check_pose_guider(golden: Golden) -> Iterator[Row]:
                 if name in golden.tensors:
                     frames = golden[f"input{kind}"].transpose(1, 2)  # [b f 3 H W]
                     output = guider(frames).unflatten(0, frames.shape[:2]).transpose(1, 2)
-                    yield close(name, output, golden[name], rtol=1e-4, atol=2e-6)
+                    yield close(name, output, golden.expected(name), rtol=1e-4, atol=2e-6)
 
 
 @case("motion_module")
@@ -80,14 +80,14 @@ def check_motion_module(golden: Golden) -> Iterator[Row]:
     golden.fill(module)
     tables = {key: value for key, value in module.state_dict().items() if key.endswith(".pe")}
     for key, table in tables.items():
-        yield relative(key, table, golden["position_table"], _MOTION)
+        yield relative(key, table, golden.expected("position_table"), _MOTION)
     for name in ("", "two_batches.", "one_frame.", "max_frames."):
         output = _moved(module, golden[f"{name}input"])
-        yield relative(f"{name}output", output, golden[f"{name}output"], _MOTION)
+        yield relative(f"{name}output", output, golden.expected(f"{name}output"), _MOTION)
     for key, table in tables.items():
         table.copy_(recipe_tensor(key, tuple(table.shape), golden.salt) * 40)
     yield relative(
-        "output_other_table", _moved(module, golden["input"]), golden["output_other_table"], _MOTION
+        "output_other_table", _moved(module, golden["input"]), golden.expected("output_other_table"), _MOTION
     )
 
 
@@ -108,9 +108,9 @@ def check_reference_unet(golden: Golden) -> Iterator[Row]:
         if not prefix:
             yield exact("blocks", list(features), golden.sidecar["blocks_in_execution_order"])
         for name, feature in features.items():
-            yield relative(f"{prefix}{name}", feature, golden[f"{prefix}feature.{name}"], _FEATURES)
+            yield relative(f"{prefix}{name}", feature, golden.expected(f"{prefix}feature.{name}"), _FEATURES)
         output = _run_to_its_end(net, latents, tokens)
-        yield relative(f"{prefix}output", output, golden[f"{prefix}output"], _FEATURES)
+        yield relative(f"{prefix}output", output, golden.expected(f"{prefix}output"), _FEATURES)
 
 
 def _run_to_its_end(net: Any, latents: Tensor, tokens: Tensor) -> Tensor:
@@ -139,7 +139,7 @@ def check_denoising_unet(golden: Golden) -> Iterator[Row]:
         "output_no_motion": (denoise(still, *pair, **posed, **reference), _ROUNDED),
     }
     for name, (output, tolerance) in other.items():
-        yield relative(name, output.transpose(1, 2), golden[name], tolerance)
+        yield relative(name, output.transpose(1, 2), golden.expected(name), tolerance)
 
 
 def _outputs(golden: Golden, unet: Any, prefix: str, timestep: int) -> Iterator[Row]:
@@ -151,14 +151,14 @@ def _outputs(golden: Golden, unet: Any, prefix: str, timestep: int) -> Iterator[
     seen, output = _watched(
         unet, lambda: denoise(unet, *pair, **posed, reference=_reference(golden, prefix, True))
     )
-    yield relative(f"{prefix}output", output.transpose(1, 2), golden[f"{prefix}output"], _ROUNDED)
+    yield relative(f"{prefix}output", output.transpose(1, 2), golden.expected(f"{prefix}output"), _ROUNDED)
     for name, after in seen.items():
-        stored = golden[f"{prefix}after.{name}"]  # frame 1 of both rows
+        stored = golden.expected(f"{prefix}after.{name}")  # frame 1 of both rows
         frame = after.unflatten(0, (2, -1))[:, 1:2].transpose(1, 2)
         yield relative(f"{prefix}after.{name}", frame, stored, _ROUNDED)
     exactly = denoise(unet, *pair, **posed, reference=_reference(golden, prefix, False))
     name = f"{prefix}output_features_float32"
-    yield relative(name, exactly.transpose(1, 2), golden[name], _FEATURES)
+    yield relative(name, exactly.transpose(1, 2), golden.expected(name), _FEATURES)
 
 
 def _watched(unet: Any, function: Any) -> tuple[dict[str, Tensor], Tensor]:
@@ -205,9 +205,8 @@ def _pair(golden: Golden, prefix: str, timestep: int) -> tuple[Tensor, Tensor, T
 
 def _reference(golden: Golden, prefix: str, rounded: bool) -> Reference:
     """The golden features of the token half."""
-    stored = open_golden(golden.folder, "reference_unet").tensors
-    start = f"{prefix}feature."
-    features = {name[len(start) :]: x[-1:] for name, x in stored.items() if name.startswith(start)}
+    stored, start = open_golden(golden.folder, "reference_unet"), f"{prefix}feature."
+    features = {name[len(start) :]: stored[name][-1:] for name in stored.tensors if name.startswith(start)}
     if not features:
         raise InputError("reference_unet", "holds no features", "keep both goldens in one folder")
     return Reference(features, round_to_half=rounded)

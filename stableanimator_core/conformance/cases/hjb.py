@@ -24,8 +24,9 @@ from ...hjb.regions import Box
 from ...models.vae import SCALING_FACTOR, build_vae
 from ...pipeline import Animation, AnimationOptions, Animator, Draws
 from ...sigmas import StepHook, initial_noise_scale, karras_sigmas, predicted_x0
-from ..checks import Row, absolute, case, differing_share, exact, relative
+from ..checks import Row, absolute, case, differing_share, exact, mean_absolute, relative
 from ..golden import Golden
+from ..thinned import Expected
 from .pipeline import animator_of
 
 Z0_MEAN, Z0_BEYOND, Z0_SHARE = 1e-5, 1e-4, 0.005
@@ -66,8 +67,8 @@ def hjb(golden: Golden) -> Iterable[Row]:
     side = golden.sidecar
     sigma, next_sigma, sample = golden["sigma"], golden["sigma_next"], golden["sample"]
     x0 = predicted_x0(sample, golden["model_output"], sigma)
-    yield relative("z0_initial", x0, golden["z0_initial"], 1e-6)
-    yield relative("pred_original_no_refine", x0, golden["pred_original_no_refine"], 1e-6)
+    yield relative("z0_initial", x0, golden.expected("z0_initial"), 1e-6)
+    yield relative("pred_original_no_refine", x0, golden.expected("pred_original_no_refine"), 1e-6)
     learning_rate = HJBOptions().learning_rate_at(side["step_index"], side["num_inference_steps"])
     yield absolute("learning_rate", torch.tensor(learning_rate), torch.tensor(side["learning_rate"]), 1e-12)
     loss = golden_loss(golden, golden["boxes"], x0[0], side["decode_chunk_size"])
@@ -76,8 +77,8 @@ def hjb(golden: Golden) -> Iterable[Row]:
     refined = refine_x0(x0[0], trace, iterations=side["num_optimization_iter"], learning_rate=learning_rate)
     yield from _iterations(golden, trace, refined)
     euler = partial(_euler, sample=sample, sigma=sigma, next_sigma=next_sigma)
-    yield from _z0_rows("prev_sample", euler(refined[None]), golden["prev_sample"])
-    yield relative("prev_sample_no_refine", euler(x0), golden["prev_sample_no_refine"], 1e-6)
+    yield from _z0_rows("prev_sample", euler(refined[None]), golden.expected("prev_sample"))
+    yield relative("prev_sample_no_refine", euler(x0), golden.expected("prev_sample_no_refine"), 1e-6)
 
 
 class _Trace:
@@ -110,30 +111,27 @@ def _first_pictures(golden: Golden, loss: IdentityLoss, x0: Tensor) -> Iterable[
         return
     chunks = (x0 / SCALING_FACTOR).split(loss.setting.chunk)
     decoded = torch.cat([Decoding(loss.decoder)(chunk) for chunk in chunks])
-    yield relative("decoded_iter0", decoded, golden["decoded_iter0"], 5e-5)
+    yield relative("decoded_iter0", decoded, golden.expected("decoded_iter0"), 5e-5)
     faces = [face_crop(displayed(decoded)[frame], loss.faces.boxes[frame][0]) for frame in range(2)]
-    crops = golden["crops_iter0_first_frames"]
+    crops = golden.expected("crops_iter0_first_frames")
     yield relative("crops_iter0_first_frames", torch.cat(faces)[: len(crops)], crops, 5e-5)
 
 
 def _iterations(golden: Golden, trace: _Trace, refined: Tensor) -> Iterable[Row]:
     after = [*trace.latents[1:], refined]
     for index, z0 in enumerate(after):
-        yield absolute(f"loss_iter[{index}]", trace.losses[index], golden["loss_iter"][index], 1e-5)
-        yield absolute(f"cosine_iter[{index}]", trace.cosines[index], golden["cosine_iter"][index], 1e-5)
-        embeddings, gradients = golden["embedding_iter"][index], golden["grad_iter"][index]
+        yield absolute(f"loss_iter[{index}]", trace.losses[index], golden.expected("loss_iter")[index], 1e-5)
+        yield absolute(
+            f"cosine_iter[{index}]", trace.cosines[index], golden.expected("cosine_iter")[index], 1e-5
+        )
+        embeddings, gradients = golden.expected("embedding_iter")[index], golden.expected("grad_iter")[index]
         yield relative(f"embedding_iter[{index}]", trace.embeddings[index], embeddings, 1e-4)
         yield relative(f"grad_iter[{index}]", trace.gradients[index][None], gradients, 1e-4)
-        yield from _z0_rows(f"z0_after_iter[{index}]", z0[None], golden["z0_after_iter"][index])
+        yield from _z0_rows(f"z0_after_iter[{index}]", z0[None], golden.expected("z0_after_iter")[index])
 
 
-def _z0_rows(name: str, got: Tensor, expected: Tensor) -> Iterable[Row]:
-    mean = (
-        float((got.double() - expected.double()).abs().mean())
-        if got.shape == expected.shape
-        else float("nan")
-    )
-    yield Row(f"{name} mean", mean, Z0_MEAN, "mean abs")
+def _z0_rows(name: str, got: Tensor, expected: Expected) -> Iterable[Row]:
+    yield mean_absolute(f"{name} mean", got, expected, Z0_MEAN)
     yield differing_share(name, got, expected, beyond=Z0_BEYOND, tolerance=Z0_SHARE)
 
 
@@ -162,14 +160,16 @@ def pipeline_pro(golden: Golden) -> Iterable[Row]:
         ),
     )
     plain, _, _ = _animate(golden, animator, None)
-    yield from _latent_rows("latents_after_step_no_refine", plain, golden["latents_after_step_no_refine"])
+    yield from _latent_rows(
+        "latents_after_step_no_refine", plain, golden.expected("latents_after_step_no_refine")
+    )
     latents, outputs, animation = _animate(golden, animator, refiner.hook(sigmas))
-    yield from _latent_rows("model_output", outputs, golden["model_output"])
-    yield from _latent_rows("latents_after_step", latents, golden["latents_after_step"])
+    yield from _latent_rows("model_output", outputs, golden.expected("model_output"))
+    yield from _latent_rows("latents_after_step", latents, golden.expected("latents_after_step"))
     rates = {step: rate for step, rate in enumerate(run["learning_rates_per_step"]) if rate is not None}
     used = {step.step: step.learning_rate for step in refiner.report.steps}
     yield exact("steps and learning rates", used, rates)
-    frames, expected = torch.from_numpy(animation.frames).float(), golden["frames_uint8"].float()
+    frames, expected = torch.from_numpy(animation.frames), golden.expected("frames_uint8")
     yield absolute("frames_uint8: levels", frames, expected, 1.0)
     yield differing_share("frames_uint8: share off by one", frames, expected, beyond=0.5, tolerance=0.01)
 
@@ -223,8 +223,7 @@ def _options(run: dict) -> AnimationOptions:
     )
 
 
-def _latent_rows(name: str, got: list[Tensor], expected: Tensor) -> Iterable[Row]:
+def _latent_rows(name: str, got: list[Tensor], expected: Expected) -> Iterable[Row]:
     for step, (ours, theirs) in enumerate(zip(got, expected, strict=True)):
         yield relative(f"{name}[{step}]", ours[None], theirs, 1e-3)
-        mean = float((ours[None].double() - theirs.double()).abs().mean())
-        yield Row(f"{name}[{step}] mean", mean, 1e-4, "mean abs")
+        yield mean_absolute(f"{name}[{step}] mean", ours[None], theirs, 1e-4)

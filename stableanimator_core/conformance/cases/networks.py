@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -18,6 +19,7 @@ from ...models.pose_net import PoseNet
 from ...models.unet import build_unet, denoise, set_plain
 from ..checks import Row, absolute, case, close, relative
 from ..golden import Golden, recipe_tensor
+from ..thinned import Expected, Sampled, values_of
 
 _UNET = 5e-5  # largest difference over the golden's largest value
 
@@ -28,7 +30,11 @@ def check_pose_net(golden: Golden) -> Iterator[Row]:
     pose_net = golden.fill(PoseNet(golden.sidecar["config"]["noise_latent_channels"]))
     for name in ("", "_5d"):
         yield close(
-            f"output{name}", pose_net(golden[f"input{name}"]), golden[f"output{name}"], rtol=1e-4, atol=1e-6
+            f"output{name}",
+            pose_net(golden[f"input{name}"]),
+            golden.expected(f"output{name}"),
+            rtol=1e-4,
+            atol=1e-6,
         )
 
 
@@ -53,7 +59,7 @@ def check_face_encoder(golden: Golden) -> Iterator[Row]:
         "output_zero_id": encoder(torch.zeros_like(identity), image),
     }
     for name, output in outputs.items():
-        yield close(name, output, golden[name], rtol=1e-4, atol=2e-5)
+        yield close(name, output, golden.expected(name), rtol=1e-4, atol=2e-5)
 
 
 class _CrossAttention(nn.Module):
@@ -82,10 +88,10 @@ def check_id_attention(golden: Golden) -> Iterator[Row]:
         )
         tokens = golden[f"encoder_hidden_states{context}"]
         written_out = id_attention(attn, hidden, tokens, options)
-        yield close(name, written_out, golden[name], rtol=1e-4, atol=2e-5)
+        yield close(name, written_out, golden.expected(name), rtol=1e-4, atol=2e-5)
         nothing = torch.zeros_like(hidden)[:, None]  # [b 1 s c]; what the attention is added to
         folded = add_spatial_cross_attention(attn, lambda _: hidden[:, None], nothing, tokens, options)[:, 0]
-        yield close(f"{name} (folded)", folded, golden[name], rtol=1e-4, atol=2e-5)
+        yield close(f"{name} (folded)", folded, golden.expected(name), rtol=1e-4, atol=2e-5)
 
 
 @case("unet")
@@ -95,12 +101,14 @@ def check_unet(golden: Golden) -> Iterator[Row]:
     probes = [name.removeprefix("probe_") for name in golden.tensors if name.startswith("probe_")]
     seen = _record(unet, {name: name for name in probes})
     yield from _unet_outputs(unet, golden, "plain", seen)
-    yield from (relative(f"{name} (plain)", seen[name], golden[f"probe_{name}"], _UNET) for name in probes)
+    yield from (
+        relative(f"{name} (plain)", seen[name], golden.expected(f"probe_{name}"), _UNET) for name in probes
+    )
     set_plain(unet, False)
     seen = _record(unet, {name: _last_inside(unet, name) for name in probes})
     yield from _unet_outputs(unet, golden, "fast", seen)
     for name in probes:
-        expected = golden[f"probe_{name}"]
+        expected = golden.expected(f"probe_{name}")
         if "temporal_transformer_blocks" in name:  # ours returns the blend with its input
             expected = _blended(unet, golden, name, expected)
         yield relative(f"{name} (fast)", seen[name].reshape(expected.shape), expected, _UNET)
@@ -122,7 +130,7 @@ def _unet_outputs(unet: Any, golden: Golden, path: str, seen: dict[str, Tensor])
     got["output_b2"] = run("_b2", pose_features=pose_b2)
     seen.update(probed)  # the probes belong to the first run
     for name, output in got.items():
-        yield relative(f"{name} ({path})", output, golden[name], _UNET)
+        yield relative(f"{name} ({path})", output, golden.expected(name), _UNET)
 
 
 def _record(unet: nn.Module, modules: dict[str, str]) -> dict[str, Tensor]:
@@ -151,10 +159,12 @@ def _last_inside(unet: nn.Module, name: str) -> str:
     return f"{name}.{last}.{len(list(children[last].children())) - 1}"
 
 
-def _blended(unet: nn.Module, golden: Golden, name: str, temporal: Tensor) -> Tensor:
-    spatial = golden[f"probe_{name.replace('temporal_transformer_blocks', 'transformer_blocks')}"]
+def _blended(unet: nn.Module, golden: Golden, name: str, temporal: Expected) -> Expected:
+    other = golden.expected(f"probe_{name.replace('temporal_transformer_blocks', 'transformer_blocks')}")
     mixer = unet.get_submodule(f"{name.split('.temporal_')[0]}.time_mixer")
-    return torch.lerp(spatial, temporal, temporal_share(mixer, spatial))
+    spatial = values_of(other)  # element by element, so that samples do if both are of the same elements
+    blended = torch.lerp(spatial, values_of(temporal), temporal_share(mixer, spatial))
+    return replace(temporal, values=blended) if isinstance(temporal, Sampled) else blended
 
 
 @case("iresnet100")
@@ -166,14 +176,14 @@ def check_iresnet(golden: Golden) -> Iterator[Row]:
     means = [name for name in golden.tensors if name.startswith("mean_abs_")]
     seen = _record(network, {name: name.removeprefix("mean_abs_") for name in means} | {"layer4": "layer4"})
     output = network(golden["input"])
-    yield relative("output", output, golden["output"], 1e-3)
+    yield relative("output", output, golden.expected("output"), 1e-3)
     for name in means:
-        yield relative(name, seen[name].abs().mean().reshape(1), golden[name], 1e-3)
-    yield relative("layer4_first8", seen["layer4"][:, :8], golden["layer4_first8"], 1e-3)
+        yield relative(name, seen[name].abs().mean().reshape(1), golden.expected(name), 1e-3)
+    yield relative("layer4_first8", seen["layer4"][:, :8], golden.expected("layer4_first8"), 1e-3)
     state = network.state_dict()
     for key in (key for key in state if key.endswith("bn3.weight")):
         state[key].copy_(recipe_tensor(key, tuple(state[key].shape), golden.salt) * 0.1)
     damped = network(golden["input"])
-    yield relative("output_damped", damped, golden["output_damped"], 1e-4)
+    yield relative("output_damped", damped, golden.expected("output_damped"), 1e-4)
     cosine = torch.cosine_similarity(damped, golden["output_damped"])
     yield absolute("output_damped, cosine", cosine, torch.ones_like(cosine), 1e-6)
