@@ -55,7 +55,7 @@ def build_denoising_unet(config: Mapping[str, Any]) -> UNet2DConditionModel:
 
     Args:
         config: keyword arguments of diffusers' UNet2DConditionModel, and under "motion" those of the motion modules:
-            heads, max_frames, num_blocks, num_attentions, mid_block; all may be left out.
+            heads, max_frames, num_blocks, num_attentions, norm_num_groups, mid_block; all may be left out.
     """
     from diffusers import UNet2DConditionModel
 
@@ -72,8 +72,10 @@ def add_motion_modules(unet: Any, *, mid_block: bool = True, **settings: int) ->
     Args:
         unet: without motion modules.
         mid_block: also one in the middle, as in AnimateDiff's second version.
-        settings: heads, max_frames, num_blocks, num_attentions of `MotionModule`.
+        settings: heads, max_frames, num_blocks, num_attentions, norm_num_groups of `MotionModule`; the groups of the
+            norms are the U-Net's if left out.
     """
+    settings = {"norm_num_groups": unet.config.norm_num_groups, **settings}
     for block in (*unet.down_blocks, *unet.up_blocks):
         widths = [resnet.conv2.out_channels for resnet in block.resnets]
         block.motion_modules = nn.ModuleList(MotionModule(width, **settings) for width in widths)

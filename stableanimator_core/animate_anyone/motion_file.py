@@ -19,7 +19,7 @@ class MotionFile(nn.Module):
 
     Args:
         widths: place of each module ("down_blocks.0.motion_modules.0") -> its channels.
-        settings: heads, max_frames, num_blocks, num_attentions of `MotionModule`.
+        settings: heads, max_frames, num_blocks, num_attentions, norm_num_groups of `MotionModule`.
     """
 
     def __init__(self, widths: Mapping[str, int], **settings: int):

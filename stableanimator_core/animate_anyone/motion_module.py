@@ -21,6 +21,7 @@ from ..models.id_adapter import AttentionKernel
 HEADS = 8
 MAX_FRAMES = 32
 """Entries of the published position tables; the longest window."""
+NORM_GROUPS = 32
 _TABLE_BASE = 10_000.0
 
 
@@ -86,9 +87,17 @@ class TemporalBlock(nn.Module):
 class TemporalTransformer(nn.Module):
     """Norm, projection, blocks, projection; starts training as the identity."""
 
-    def __init__(self, channels: int, heads: int, max_frames: int, num_blocks: int, num_attentions: int):
+    def __init__(
+        self,
+        channels: int,
+        heads: int,
+        max_frames: int,
+        num_blocks: int,
+        num_attentions: int,
+        norm_num_groups: int,
+    ):
         super().__init__()
-        self.norm = nn.GroupNorm(32, channels, eps=1e-6)
+        self.norm = nn.GroupNorm(norm_num_groups, channels, eps=1e-6)
         self.proj_in = nn.Linear(channels, channels)
         self.transformer_blocks = nn.ModuleList(
             TemporalBlock(channels, heads, max_frames, num_attentions) for _ in range(num_blocks)
@@ -107,6 +116,7 @@ class MotionModule(nn.Module):
         max_frames: entries of the position tables.
         num_blocks: transformer blocks.
         num_attentions: attentions in each.
+        norm_num_groups: of the group norm; a narrow network has fewer.
     """
 
     def __init__(
@@ -116,10 +126,11 @@ class MotionModule(nn.Module):
         max_frames: int = MAX_FRAMES,
         num_blocks: int = 1,
         num_attentions: int = 2,
+        norm_num_groups: int = NORM_GROUPS,
     ):
         super().__init__()
         self.temporal_transformer = TemporalTransformer(
-            channels, heads, max_frames, num_blocks, num_attentions
+            channels, heads, max_frames, num_blocks, num_attentions, norm_num_groups
         )
 
     @property
@@ -138,9 +149,18 @@ class MotionModule(nn.Module):
         """
         inner: Any = self.temporal_transformer
         kernel = kernel or F.scaled_dot_product_attention
-        h = inner.norm(x).permute(0, 2, 3, 1).flatten(1, 2)  # [bf s c]
+        h = inner.norm(_differentiable(x)).permute(0, 2, 3, 1).flatten(1, 2)  # [bf s c]
         h = inner.proj_in(h).unflatten(0, (-1, num_frames))  # [b f s c]
         for block in inner.transformer_blocks:
             h = block(h, kernel)
         h = inner.proj_out(h).flatten(0, 1).unflatten(1, x.shape[-2:])  # [bf h w c]
         return add_to(h.permute(0, 3, 1, 2), x)
+
+
+def _differentiable(x: Tensor) -> Tensor:
+    """`x`, asking for a gradient where one is recorded.
+
+    torch 2.13 on the CPU crashes in the backward pass of a group norm in channels_last whose weights learn and whose
+    input does not: as the first motion module when nothing else is trained.
+    """
+    return x if x.requires_grad or not torch.is_grad_enabled() else x.detach().requires_grad_()

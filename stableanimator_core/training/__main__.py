@@ -1,4 +1,7 @@
-"""python -m stableanimator_core.training CONFIG.toml: train StableAnimator. Also started by `accelerate launch`."""
+"""python -m stableanimator_core.training CONFIG.toml: train StableAnimator or Animate Anyone.
+
+Also started by `accelerate launch`.
+"""
 
 from __future__ import annotations
 

@@ -23,9 +23,9 @@ from torch import Tensor
 from ..errors import InputError
 from ..preprocess import clip_pixels
 from ..weights.files import read_weights, save_weights
-from ..weights.svd import read_image_encoder, read_vae
+from ..weights.svd import read_image_encoder
 from .frames import Clip
-from .frozen import Frozen, Posterior, paths
+from .frozen import Frozen, Posterior, paths, vae_file
 from .identities import Identities, open_identities
 from .loss import masks_on_latents
 from .order import seeded
@@ -223,8 +223,8 @@ def _status(path: Path):
 
 
 def _networks_key(settings: Settings) -> str:
-    vae, image_encoder = paths(settings.networks)
-    files = [read_vae(vae).source, read_image_encoder(image_encoder).source]
+    image_encoder = paths(settings.networks)[1]
+    files = [vae_file(settings.networks), read_image_encoder(image_encoder).source]
     files += [path for path in (settings.identity.detector, settings.identity.recogniser) if path is not None]
     draws = (settings.training.seed, settings.training.noise_augmentation)
     options = (settings.identity.provider, settings.data.reference_noise_variants, *draws)

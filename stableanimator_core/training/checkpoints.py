@@ -6,6 +6,7 @@
         state/                                                            accelerate's, with optimiser and scaler
         ema.safetensors progress.json
 
+Of Animate Anyone: denoising_unet, reference_unet, pose_guider and, in stage 2, motion_module.
 A checkpoint is written into a folder of another name, synchronised to the disk, and renamed.
 """
 
@@ -15,8 +16,8 @@ import json
 import os
 import re
 import shutil
-from collections.abc import Mapping
-from dataclasses import asdict
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +30,7 @@ from .average import Average
 from .settings import Settings
 
 PARTS = ("unet", "pose_net", "face_encoder")
+Split = Callable[[Mapping[str, Tensor]], dict[str, dict[str, Tensor]]]
 _NAME = re.compile(r"checkpoint-(\d+)$")
 
 
@@ -66,31 +68,61 @@ def part_of(state: Mapping[str, Tensor], part: str) -> dict[str, Tensor]:
     return {key.removeprefix(f"{part}."): t for key, t in state.items() if key.startswith(f"{part}.")}
 
 
+@dataclass(frozen=True)
+class Files:
+    """The weight files of a checkpoint.
+
+    Attributes:
+        system: whose they are.
+        split: the trained module's state to file -> state dict.
+        unet: the file whose configuration goes to `config.json`.
+        unet_class: diffusers' name of its network.
+    """
+
+    system: str
+    split: Split
+    unet: str
+    unet_class: str
+
+
+STABLEANIMATOR_FILES = Files(
+    "StableAnimator",
+    lambda state: {part: part_of(state, part) for part in PARTS},
+    "unet",
+    "UNetSpatioTemporalConditionModel",
+)
+
+
 def export_safetensors(
-    folder: Path, state: Mapping[str, Tensor], configs: Mapping[str, Mapping[str, Any]], note: str
+    folder: Path,
+    states: Mapping[str, Mapping[str, Tensor]],
+    configs: Mapping[str, Mapping[str, Any]],
+    note: str,
 ) -> None:
-    """The three networks with their configurations, as the loaders take them.
+    """The networks with their configurations, as the loaders take them.
 
     Args:
         folder: where to.
-        state: of `TrainedNetworks`.
-        configs: per part, see `networks.configs_of`.
+        states: file -> state dict.
+        configs: file -> configuration.
         note: for people who look into the file.
     """
-    for part in PARTS:
-        metadata = {"config": json.dumps(configs[part]), "note": note}
-        save_weights(folder / f"{part}.safetensors", _float32(part_of(state, part)), metadata)
+    for name, state in states.items():
+        metadata = {"config": json.dumps(configs[name]), "note": note}
+        save_weights(folder / f"{name}.safetensors", _float32(state), metadata)
 
 
-def export_pth(folder: Path, state: Mapping[str, Tensor], unet_config: Mapping[str, Any]) -> None:
-    """The official three files: plain state dicts in float32.
+def export_pth(
+    folder: Path, states: Mapping[str, Mapping[str, Tensor]], unet_config: Mapping[str, Any], unet_class: str
+) -> None:
+    """The official files: plain state dicts in float32.
 
     They carry no configuration. The loaders tell it from shapes, but for the U-Net's heads, which `config.json`
     says.
     """
-    for part in PARTS:
-        torch.save(_float32(part_of(state, part)), folder / f"{part}.pth")
-    write_json(folder / "config.json", {"_class_name": "UNetSpatioTemporalConditionModel", **unet_config})
+    for name, state in states.items():
+        torch.save(_float32(state), folder / f"{name}.pth")
+    write_json(folder / "config.json", {"_class_name": unet_class, **unet_config})
 
 
 def export(
@@ -101,24 +133,27 @@ def export(
     average: Average | None,
     *,
     pth: bool,
+    files: Files = STABLEANIMATOR_FILES,
 ) -> None:
     """Everything of a checkpoint but accelerate's state.
 
     Args:
         folder: where to.
-        state: of `TrainedNetworks`, as trained.
-        configs: per part, see `networks.configs_of`.
+        state: of the trained module, as trained.
+        configs: file -> configuration, see `networks.configs_of`.
         progress: for `progress.json`; holds `step`.
         average: the mean weights, which then make the .safetensors.
         pth: also write the official files.
+        files: which.
     """
     best = dict(state)
     if average is not None:
         best |= average.state()
         average.save(folder / "ema.safetensors")
-    export_safetensors(folder, best, configs, f"StableAnimator, trained to step {progress['step']}")
+    note = f"{files.system}, trained to step {progress['step']}"
+    export_safetensors(folder, files.split(best), configs, note)
     if pth:
-        export_pth(folder, state, configs["unet"])
+        export_pth(folder, files.split(state), configs[files.unet], files.unet_class)
     write_json(folder / "progress.json", progress)
 
 

@@ -15,6 +15,8 @@ import torch
 
 from ..errors import InputError
 from ..preprocess import check_size
+from . import anyone_config
+from .anyone_settings import with_defaults
 from .dropout import kept_conditions
 from .settings import Settings
 
@@ -37,7 +39,7 @@ def read_settings(path: str | Path) -> Settings:
 
 def parse_settings(tables: Mapping[str, Any], folder: str | Path) -> Settings:
     """Settings from parsed TOML; relative paths start at `folder`. Errors as `read_settings`."""
-    settings = _table(Settings, tables, "", Path(folder))
+    settings = _table(Settings, with_defaults(tables), "", Path(folder))
     _check(settings)
     return settings
 
@@ -48,7 +50,8 @@ def check_files(settings: Settings) -> None:
     Raises:
         InputError: names the key and the path.
     """
-    for table, values in (("networks", settings.networks), ("identity", settings.identity)):
+    for table in ("networks", "identity", "anyone"):
+        values = getattr(settings, table)
         for entry in fields(values):
             path = getattr(values, entry.name)
             if isinstance(path, Path) and not path.exists():
@@ -168,7 +171,10 @@ def _check(settings: Settings) -> None:
     for bucket in settings.data.buckets:
         check_size(bucket.height, bucket.width)
     kept_conditions(torch.empty(0), settings.training.dropout)
-    _check_networks(settings)
+    if settings.system == "animate-anyone":
+        anyone_config.check(settings)
+    else:
+        _check_networks(settings)
     _check_identity(settings)
     if settings.validation.every and not settings.validation.clips:
         raise InputError("validation.clips", "is empty", "name a clip folder, or set validation.every to 0")

@@ -10,8 +10,9 @@ import torch
 from .cache import fill_cache, load_cache
 from .frozen import Frozen
 from .logs import LOGGER
-from .samples import FromFiles, Source
+from .samples import Source
 from .settings import Settings
+from .systems import System
 from .videos import Report, Video, find_videos
 
 if TYPE_CHECKING:
@@ -37,7 +38,7 @@ class OpenData:
     frozen: Frozen | None
 
 
-def open_data(settings: Settings, accelerator: Accelerator) -> OpenData:
+def open_data(settings: Settings, accelerator: Accelerator, system: System) -> OpenData:
     """Check the data set, write `data_report.json`, and open its source. All processes fill the cache together.
 
     Raises:
@@ -49,11 +50,11 @@ def open_data(settings: Settings, accelerator: Accelerator) -> OpenData:
     if settings.data.cache is None:
         dtype = DTYPES.get(accelerator.mixed_precision, torch.float32)
         frozen = Frozen.load(settings.networks, accelerator.device, dtype)
-        return OpenData(sizes, FromFiles(settings, buckets, frozen.picture_size), frozen)
+        return OpenData(sizes, system.from_files(settings, buckets, frozen.picture_size), frozen)
     share = accelerator.process_index, accelerator.num_processes
     fill_cache(settings, buckets, device=accelerator.device, share=share, progress=_tell)
     accelerator.wait_for_everyone()
-    return OpenData(sizes, load_cache(settings, buckets), None)
+    return OpenData(sizes, system.from_cache(load_cache(settings, buckets)), None)
 
 
 def _checked(settings: Settings, accelerator: Accelerator) -> list[list[Video]]:

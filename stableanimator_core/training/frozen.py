@@ -14,11 +14,15 @@ import torch
 from torch import Tensor
 
 from ..models.vae import SCALING_FACTOR
+from ..weights.animate_anyone import load_image_vae, read_image_vae
+from ..weights.files import read_weights
 from ..weights.load import load_image_encoder, load_vae
+from ..weights.roles import kind_of
+from ..weights.svd import read_vae
 from .settings import Networks
 
 if TYPE_CHECKING:
-    from diffusers import AutoencoderKLTemporalDecoder
+    from diffusers import AutoencoderKL, AutoencoderKLTemporalDecoder
     from transformers import CLIPVisionModelWithProjection
 
 
@@ -41,7 +45,7 @@ class Posterior(NamedTuple):
 class Frozen:
     """VAE and image encoder, in eval mode and without gradients."""
 
-    vae: AutoencoderKLTemporalDecoder
+    vae: AutoencoderKLTemporalDecoder | AutoencoderKL
     image_encoder: CLIPVisionModelWithProjection
 
     @classmethod
@@ -52,7 +56,8 @@ class Frozen:
             WeightsError: a file is missing, damaged or another model.
         """
         vae_path, image_encoder_path = paths(networks)
-        vae, image_encoder = load_vae(vae_path, dtype), load_image_encoder(image_encoder_path, dtype)
+        load = load_image_vae if _is_image_vae(vae_path) else load_vae
+        vae, image_encoder = load(vae_path, dtype), load_image_encoder(image_encoder_path, dtype)
         return cls(_placed(vae, device), _placed(image_encoder, device))
 
     @property
@@ -75,6 +80,26 @@ class Frozen:
 def paths(networks: Networks) -> tuple[Path, Path]:
     """Where the VAE and the image encoder are read from; `config` has checked that they are named."""
     return networks.vae or networks.svd or Path(), networks.image_encoder or networks.svd or Path()
+
+
+def vae_file(networks: Networks) -> Path:
+    """The file the VAE is read from; raises WeightsError as `Frozen.load`."""
+    path = paths(networks)[0]
+    return (read_image_vae if _is_image_vae(path) else read_vae)(path).source
+
+
+def decoded_singly(vae: Any, latents: Tensor) -> Any:
+    """What either VAE's `decode` gives for pictures [n 4 h w] that know nothing of each other."""
+    temporal = hasattr(vae.decoder, "time_conv_out")
+    return vae.decode(latents, num_frames=1) if temporal else vae.decode(latents)
+
+
+def _is_image_vae(path: Path) -> bool:
+    """Whether this is a file of Stable Diffusion's VAE, which has no temporal decoder."""
+    if not path.is_file():
+        return False
+    kind = kind_of(read_weights(path).state.keys())
+    return kind is not None and kind.role == "image_vae"
 
 
 def _placed(network: Any, device: torch.device | str) -> Any:

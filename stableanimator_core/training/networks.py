@@ -44,7 +44,7 @@ def build_networks(settings: Settings) -> TrainedNetworks:
         options = settings.networks.face_encoder_config
         face_encoder = FaceEncoder(token_width=width, image_width=width, **options)
     for network in (unet, pose_net, face_encoder):
-        _own_memory(network)
+        own_memory(network)
     choose_trainable(unet, pose_net, face_encoder, what=settings.training.trainable)
     if settings.training.gradient_checkpointing:
         unet.enable_gradient_checkpointing()
@@ -84,7 +84,7 @@ def _svd_unet(settings: Settings) -> nn.Module:
     return unet
 
 
-def _own_memory(network: nn.Module) -> None:
+def own_memory(network: nn.Module) -> None:
     """Weights mapped from a file become the network's own, so that steps never touch the file's pages."""
     for parameter in network.parameters():
         parameter.data = parameter.data.float().clone()

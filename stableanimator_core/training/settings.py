@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from ..conditioning import DEFAULT_FPS, DEFAULT_MOTION_BUCKET, DEFAULT_NOISE_AUGMENTATION
+from .anyone_settings import Anyone
 from .dropout import DROPOUT_PROBABILITY
 from .frames import CLIP_FRAMES, STRIDE
 
@@ -62,7 +63,7 @@ class Data:
 
 @dataclass(frozen=True)
 class Networks:
-    """Which weights training starts from.
+    """Which weights training starts from; Animate Anyone's own are named in `anyone`.
 
     Attributes:
         start: "svd": U-Net of Stable Video Diffusion, the rest new; "stableanimator": all three parts from files;
@@ -213,10 +214,20 @@ class Log:
 
 @dataclass(frozen=True)
 class Settings:
-    """A whole configuration file; `output` is the run's folder."""
+    """A whole configuration file.
+
+    Attributes:
+        output: the run's folder.
+        system: what is trained. For Animate Anyone some defaults are others, see `anyone_settings`, and of `networks`
+            only `svd`, `vae`, `image_encoder` and `unet_config` count; `vae` may be Stable Diffusion's.
+        stage: of Animate Anyone: 1 trains on single pictures, 2 the motion modules on clips.
+    """
 
     output: Path
     data: Data
+    system: Literal["stableanimator", "animate-anyone"] = "stableanimator"
+    stage: Literal[1, 2] = 1
+    anyone: Anyone = field(default_factory=Anyone)
     networks: Networks = field(default_factory=Networks)
     identity: Identity = field(default_factory=Identity)
     optimizer: Optimizer = field(default_factory=Optimizer)

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any, cast
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
 from ..errors import InputError
@@ -25,13 +25,11 @@ from .checkpoints import as_json, checkpoint_name, export, prune, publish, read_
 from .config import check_files
 from .data import DTYPES, open_data
 from .logs import LOGGER, Metrics, log_to
-from .networks import build_networks, configs_of
 from .order import FromPass, Order
 from .runtime import leave_signals_to_the_main_process, make_accelerator, signals, starting_point
-from .samples import Samples
 from .schedule import learning_rate
 from .settings import Settings
-from .step import TrainedNetworks, conditions_of
+from .systems import system_of
 
 
 @dataclass
@@ -66,7 +64,7 @@ class Trainer:
 
     def __init__(self, settings: Settings, resume: str | None = None):
         check_files(settings)
-        self.settings = settings
+        self.settings, self.system = settings, system_of(settings)
         self.accelerator = make_accelerator(settings)
         main = self.accelerator.is_main_process
         checkpoint = starting_point(settings.output, resume)
@@ -74,7 +72,7 @@ class Trainer:
         if main:
             settings.output.mkdir(parents=True, exist_ok=True)
             log_to(settings.output)
-        data = open_data(settings, self.accelerator)
+        data = open_data(settings, self.accelerator, self.system)
         self.source, self.frozen = data.source, data.frozen
         self.order = Order(
             data.sizes,
@@ -82,7 +80,7 @@ class Trainer:
             self.accelerator.num_processes,
             settings.training.seed,
         )
-        self._prepare(build_networks(settings))
+        self._prepare(self.system.build(settings))
         self.step = 0
         if checkpoint is not None:
             self._restore(checkpoint)
@@ -122,7 +120,7 @@ class Trainer:
 
     # set-up
 
-    def _prepare(self, networks: TrainedNetworks) -> None:
+    def _prepare(self, networks: nn.Module) -> None:
         settings = self.settings
         learning = [p for p in networks.parameters() if p.requires_grad]
         optimizer = torch.optim.AdamW(
@@ -132,15 +130,15 @@ class Trainer:
             eps=settings.optimizer.eps,
             weight_decay=settings.optimizer.weight_decay,
         )
-        self.configs = configs_of(networks)
+        self.configs = self.system.configs_of(networks)
         self.networks, self.optimizer = self.accelerator.prepare(networks, optimizer)
         self.learning = [p for p in self.networks.parameters() if p.requires_grad]
         self.average = Average(self._bare(), settings.ema.decay) if settings.ema.enabled else None
         counted = sum(p.numel() for p in learning), sum(p.numel() for p in self._bare().parameters())
         LOGGER.info("%d of %d parameters learn, on %s", *counted, self.accelerator.device)
 
-    def _bare(self) -> TrainedNetworks:
-        return cast(TrainedNetworks, self.accelerator.unwrap_model(self.networks))
+    def _bare(self) -> nn.Module:
+        return cast(nn.Module, self.accelerator.unwrap_model(self.networks))
 
     def _restore(self, checkpoint: Path) -> None:
         progress = read_progress(checkpoint)
@@ -165,6 +163,7 @@ class Trainer:
             "seed": training.seed,
             "num_frames": data.num_frames,
             "stride": data.stride,
+            **self.system.sampling(self.settings),
         }
 
     # steps
@@ -176,7 +175,7 @@ class Trainer:
         passes = FromPass(self.order, self.accelerator.process_index, first, last)
         workers = 0 if settings.data.cache else settings.data.workers
         loader = DataLoader(
-            Samples(self.source, settings, self.order),
+            self.system.samples(self.source, settings, self.order),
             batch_sampler=cast(Any, passes),
             num_workers=workers,
             worker_init_fn=leave_signals_to_the_main_process,
@@ -194,7 +193,7 @@ class Trainer:
         losses = []
         for _ in range(settings.training.gradient_accumulation):
             sample = {name: t.to(accelerator.device, non_blocking=True) for name, t in next(batches).items()}
-            batch = conditions_of(sample, self.frozen, rounded)
+            batch = self.system.conditions_of(sample, self.frozen, rounded)
             with accelerator.accumulate(self.networks):
                 loss = self.networks(batch)
                 accelerator.backward(loss)
@@ -260,7 +259,8 @@ class Trainer:
         accelerator.wait_for_everyone()  # all parts are written
         if accelerator.is_main_process:
             progress = {"step": self.step, "sampling": self._sampling(), "settings": as_json(settings)}
-            export(temporary, state, self.configs, progress, self.average, pth=settings.checkpoints.pth)
+            pth, files = settings.checkpoints.pth, self.system.files
+            export(temporary, state, self.configs, progress, self.average, pth=pth, files=files)
             publish(temporary, settings.output / name)
             prune(settings.output, settings.checkpoints.keep)
             LOGGER.info("wrote %s", settings.output / name)
@@ -279,5 +279,6 @@ class Trainer:
                     self.step,
                     self.metrics,
                     self.accelerator.device,
+                    self.system.opened,
                 )
         self.accelerator.wait_for_everyone()
