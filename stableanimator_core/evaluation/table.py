@@ -34,7 +34,7 @@ NOTES = (
 
 
 def write_table(folder: Path, summary: Summary, setup: Mapping[str, Any], names: Mapping[str, str]) -> None:
-    """Write table.md and table.json into `folder`.
+    """Write table.md and table.json, which says of itself what its rows and measures are, into `folder`.
 
     Args:
         folder: where.
@@ -43,7 +43,9 @@ def write_table(folder: Path, summary: Summary, setup: Mapping[str, Any], names:
         names: system -> description, in the order of the rows; systems that are not here come last.
     """
     (folder / "table.md").write_text(markdown(summary, setup, names), encoding="utf-8")
-    text = json.dumps(_numbers({"setup": dict(setup), **asdict(summary)}), indent=1)
+    measures = {key: {**asdict(MEASURES[key]), "main": key in MAIN} for key in MEASURES}
+    content = {"setup": dict(setup), "rows": dict(names), "measures": measures, **asdict(summary)}
+    text = json.dumps(_numbers(content), indent=1)
     (folder / "table.json").write_text(text + "\n", encoding="utf-8")
 
 
