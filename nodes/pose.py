@@ -14,11 +14,12 @@ from ..stableanimator_core.errors import InputError
 from ..stableanimator_core.preprocess import from_uint8
 from .base import CATEGORY, AnimatorNode, advanced
 from .inputs import size_inputs
-from .sockets import PoseKeypoint
+from .sockets import PoseKeypoint, one_of
 
 _SHIPPED = Path(__file__).parents[1] / "assets" / "motion"
 _SHIPPED_PREFIX = "shipped: "
 FITS = ["contain", "cover", "stretch"]
+_STYLES = ["StableAnimator", "Animate Anyone"]
 
 
 def _shipped_files() -> dict[str, Path]:
@@ -166,7 +167,7 @@ class PoseDraw(AnimatorNode):
             node_id="StableAnimator_PoseDraw",
             display_name="Pose Draw",
             category=f"{CATEGORY}/pose",
-            description="Draws skeletons as StableAnimator saw them in training: shaded by confidence, on black.",
+            description="Draws skeletons as the model saw them in training, on black.",
             inputs=[
                 PoseKeypoint.Input(
                     "poses", tooltip="The motion, from Load Pose Keypoints or any DWPose node."
@@ -182,23 +183,42 @@ class PoseDraw(AnimatorNode):
                 advanced(io.Boolean.Input("body", default=True, tooltip="Draw limbs and joints.")),
                 advanced(io.Boolean.Input("hands", default=True, tooltip="Draw the hands.")),
                 advanced(io.Boolean.Input("face", default=True, tooltip="Draw the face points.")),
+                io.Combo.Input(
+                    "style",
+                    options=_STYLES,
+                    optional=True,
+                    default="StableAnimator",
+                    tooltip="Whose training the pictures look like: StableAnimator's thin lines that fade with "
+                    "confidence, or Animate Anyone's, four times as thick and in full colour.",
+                ),
             ],
             outputs=[
-                io.Image.Output(display_name="images", tooltip="One picture a frame. Next: Apply PoseNet.")
+                io.Image.Output(
+                    display_name="images",
+                    tooltip="One picture a frame. Next: Apply PoseNet or Apply Pose Guider.",
+                )
             ],
         )
 
     @classmethod
     def execute(
-        cls, poses, width: int, height: int, fit: str, body: bool, hands: bool, face: bool
+        cls,
+        poses,
+        width: int,
+        height: int,
+        fit: str,
+        body: bool,
+        hands: bool,
+        face: bool,
+        style: str = "StableAnimator",
     ) -> io.NodeOutput:
         from ..stableanimator_core.pose.draw import draw_clip
         from ..stableanimator_core.pose.fit import fit_frames
         from ..stableanimator_core.pose.keypoints import parse_pose_keypoints
 
+        one_of("style", style, _STYLES)
         frames = fit_frames(parse_pose_keypoints(poses, "poses"), height, width, fit)
         progress = comfy.utils.ProgressBar(len(frames))  # its update also ends the drawing on Cancel
-        pictures = draw_clip(
-            frames, height, width, body=body, hands=hands, face=face, on_frame=progress.update_absolute
-        )
+        parts = {"body": body, "hands": hands, "face": face}
+        pictures = draw_clip(frames, height, width, **parts, style=style, on_frame=progress.update_absolute)
         return io.NodeOutput(from_uint8(pictures))

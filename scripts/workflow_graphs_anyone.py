@@ -126,6 +126,14 @@ def _video(at: tuple[int, int], fps: float, prefix: str, *, enlarged: bool) -> l
     ]
 
 
+def _drawn_for_anyone(motion: list[Node]) -> list[Node]:
+    """Skeletons as the official weights know them; the small demo model was trained on the other style."""
+    for node in motion:
+        if node.kind == "StableAnimator_PoseDraw":
+            node.values["style"] = "Animate Anyone"
+    return motion
+
+
 def _groups(first: str) -> list[tuple[str, int, int, int, int]]:
     return [
         (first, -20, -30, 380, 900),
@@ -155,7 +163,7 @@ PHOTO = Graph(
     [
         _note(_PHOTO, (-20, -290), (780, 230)),
         _photo((0, 40)),
-        *_motion((0, 480), max_frames=24, every_nth=2),
+        *_drawn_for_anyone(_motion((0, 480), max_frames=24, every_nth=2)),
         _models((400, 40), small=False),
         *_conditioned((800, 40), "photo.IMAGE", "motion.num_frames", 512),
         *_sampled((1200, 40), 3.5),

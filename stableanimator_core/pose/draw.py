@@ -1,5 +1,8 @@
 """Skeleton pictures, pixel for pixel as the network saw them in training.
 
+Animate Anyone's are coarser: the same strokes on a canvas of 512 pixels, in full colour where the score is above 0.3
+and absent elsewhere (MooreThreads/Moore-AnimateAnyone, `src/dwpose`).
+
 Source: StableAnimator, `DWPose/training_skeleton_extraction.py` and `skeleton_extraction.py` @ 020e7f2: a
 black canvas with a short side of 2160 pixels, strokes of fixed width shaded by their scores, shrunk by plain
 bilinear sampling. Different in the way, not in the pixels: limbs are painted in the colour they have after
@@ -14,13 +17,13 @@ import os
 import threading
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import InputError
-from .people import Array, Frame
+from .people import PART_SIZES, VISIBLE, Array, Frame, Person
 
 Picture = NDArray[np.uint8]
 
@@ -52,12 +55,29 @@ _canvases = threading.local()
 
 
 @dataclass(frozen=True)
+class Style:
+    """How it is drawn.
+
+    Attributes:
+        short_side: of the canvas, on which strokes have their fixed widths.
+        shaded: colours fade with the scores; else what is seen has its full colour and the rest is left out.
+    """
+
+    short_side: int
+    shaded: bool
+
+
+STYLES = {"StableAnimator": Style(CANVAS_SHORT_SIDE, True), "Animate Anyone": Style(512, False)}
+
+
+@dataclass(frozen=True)
 class Parts:
     """What is drawn."""
 
     body: bool = True
     hands: bool = True
     face: bool = True
+    style: Style = STYLES["StableAnimator"]
 
 
 def draw_frame(
@@ -93,6 +113,7 @@ def draw_clip(
     body: bool = True,
     hands: bool = True,
     face: bool = True,
+    style: str = "StableAnimator",
     on_frame: Callable[[int], None] | None = None,
     workers: int | None = None,
 ) -> Picture:
@@ -105,6 +126,7 @@ def draw_clip(
         body: draw limbs and joints.
         hands: draw both hands.
         face: draw the 68 face points.
+        style: a key of `STYLES`, whose network the pictures are for.
         on_frame: called in this thread with the number of finished frames; an exception from it ends the
             drawing.
         workers: threads; by default one per core, at most eight.
@@ -114,7 +136,7 @@ def draw_clip(
     """
     _check_size(height, width)
     pictures = np.empty((len(frames), height, width, 3), dtype=np.uint8)
-    parts = Parts(body, hands, face)
+    parts = Parts(body, hands, face, STYLES[style])
     pool = ThreadPoolExecutor(workers or min(os.cpu_count() or 1, 8), thread_name_prefix="draw_poses")
     try:
         drawn = pool.map(
@@ -140,8 +162,9 @@ def _draw_into(picture: Picture, frame: Frame, parts: Parts) -> None:
     import cv2
 
     height, width = picture.shape[:2]
-    canvas = _empty_canvas(height, width)
+    canvas = _empty_canvas(height, width, parts.style.short_side)
     painter = Painter(canvas)
+    frame = frame if parts.style.shaded else _flat(frame)
     if parts.body:
         painter.bodies(frame)
     if parts.hands:
@@ -160,9 +183,21 @@ def _draw_into(picture: Picture, frame: Frame, parts: Parts) -> None:
         painter.wipe()
 
 
-def _empty_canvas(height: int, width: int) -> Picture:
+def _flat(frame: Frame) -> Frame:
+    """The frame with the score 1 for all that counts as seen and 0 for the rest."""
+
+    def flat(person: Person) -> Person:
+        for name in PART_SIZES:
+            points, scores = person.part(name)
+            person = person.with_part(name, points, (scores > VISIBLE).astype(scores.dtype))
+        return person
+
+    return replace(frame, people=tuple(flat(person) for person in frame.people))
+
+
+def _empty_canvas(height: int, width: int, short_side: int) -> Picture:
     """This thread's black canvas for pictures of this size."""
-    scale = CANVAS_SHORT_SIDE / min(height, width) if min(height, width) != CANVAS_SHORT_SIDE else 1
+    scale = short_side / min(height, width) if min(height, width) != short_side else 1
     shape = (int(height * scale), int(width * scale), 3)
     canvas = getattr(_canvases, "canvas", None)
     if canvas is None or canvas.shape != shape:

@@ -89,3 +89,38 @@ def test_progress_counts_up_and_an_exception_from_it_ends_the_drawing_soon(clip)
 def test_impossible_sizes_are_refused(clip, size):
     with pytest.raises(InputError, match="skeleton size"):
         draw_clip(clip[:1], *size)
+
+
+def limb(score: float) -> Frame:
+    """One upright limb, from neck to right shoulder, whose ends have this score."""
+    body, scores = np.zeros((18, 2)), np.zeros(18)
+    body[[1, 2]], scores[[1, 2]] = [(0.5, 0.25), (0.5, 0.75)], score
+    return Frame((Person(body=body, body_score=scores),), 512, 512)
+
+
+@pytest.mark.parametrize("score", [0.31, 1.0])
+def test_animate_anyones_limbs_are_thick_and_keep_their_colour_whatever_the_score(score):
+    picture = draw_clip([limb(score)], 512, 512, style="Animate Anyone")[0]
+    assert picture[256, 256].tolist() == [153, 0, 0]
+    assert np.count_nonzero(picture[256, :, 0]) == 9  # 4 pixels on each side of the middle
+
+
+def test_stableanimators_limbs_are_thin_and_fade():
+    thin, faint = (draw_clip([limb(score)], 512, 512)[0] for score in (1.0, 0.5))
+    assert 1 <= np.count_nonzero(thin[256, :, 0]) <= 3
+    assert faint[256].max() < thin[256].max() // 2
+
+
+@pytest.mark.parametrize("score", [0.0, 0.3])
+def test_animate_anyone_leaves_out_what_is_not_seen_hands_and_faces_too(score):
+    person = replace(
+        limb(score).people[0], left_hand=np.full((21, 2), 0.5), left_hand_score=np.full(21, score)
+    )
+    person = person.with_part("face", np.full((68, 2), 0.5), np.full(68, score))
+    assert draw_clip([Frame((person,), 512, 512)], 512, 512, style="Animate Anyone").max() == 0
+
+
+def test_two_styles_can_follow_each_other(clip):
+    alone = draw_clip(clip[:2], 256, 256, workers=1)
+    draw_clip(clip[:2], 256, 256, style="Animate Anyone", workers=1)
+    np.testing.assert_array_equal(draw_clip(clip[:2], 256, 256, workers=1), alone)
