@@ -201,6 +201,7 @@ def _ranges(s: Settings) -> list[tuple[str, Any, Callable[[Any], bool], str]]:
         ("optimizer.betas", max(o.betas), *between(0, 1)),
         ("optimizer.eps", o.eps, *positive),
         ("optimizer.weight_decay", o.weight_decay, *at_least(0)),
+        ("optimizer.schedule_steps", o.schedule_steps, *at_least(0)),
         ("optimizer.warmup_steps", o.warmup_steps, *at_least(0)),
         ("optimizer.max_grad_norm", o.max_grad_norm, *at_least(0)),
         ("noise.std", s.noise.std, *positive),

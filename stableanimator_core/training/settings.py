@@ -104,13 +104,17 @@ class Identity:
 
 @dataclass(frozen=True)
 class Optimizer:
-    """AdamW. `warmup_steps` also acts with "constant" (the official scheduler ignores its own)."""
+    """AdamW. `warmup_steps` also acts with "constant" (the official scheduler ignores its own).
+
+    `schedule_steps` is where the schedule ends, if not at `training.steps`: a run may be left before.
+    """
 
     learning_rate: float = 1e-5
     betas: tuple[float, float] = (0.9, 0.999)
     eps: float = 1e-8
     weight_decay: float = 0.01
     schedule: Literal["constant", "linear", "cosine"] = "constant"
+    schedule_steps: int = 0
     warmup_steps: int = 0
     max_grad_norm: float = 0.0
 
@@ -135,6 +139,7 @@ class Training:
         mixed_precision: "no", "fp16" or "bf16"; empty takes what `accelerate launch` says.
         gradient_checkpointing: recompute residual and transformer blocks, spatial and temporal, in the backward pass.
         trainable: "official": transformers of the U-Net, PoseNet, face encoder; "all": everything.
+        frozen: networks that stand still all the same, such as "face_encoder".
         seed: of networks, order and all draws.
         dropout: probability q of `dropout.kept_conditions`.
         fps, motion_bucket_id, noise_augmentation: what the U-Net is told; the last is also the noise put on the
@@ -150,6 +155,7 @@ class Training:
     mixed_precision: Literal["", "no", "fp16", "bf16"] = ""
     gradient_checkpointing: bool = False
     trainable: Trainable = "official"
+    frozen: tuple[str, ...] = ()
     seed: int = 0
     dropout: float = DROPOUT_PROBABILITY
     fps: float = DEFAULT_FPS

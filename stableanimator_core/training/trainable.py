@@ -7,11 +7,13 @@ constructors leave them.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, Literal
 
 import torch
 from torch import nn
 
+from ..errors import InputError
 from ..models.id_adapter import IDAdapter
 
 
@@ -42,6 +44,23 @@ def choose_trainable(
         parameter.requires_grad_(what == "all" or trains(name))
     pose_net.requires_grad_(True)
     face_encoder.requires_grad_(True)
+
+
+def freeze(networks: nn.Module, names: Sequence[str]) -> None:
+    """Let the named parts stand still, in place.
+
+    Args:
+        networks: all that may learn, as children with names.
+        names: such as "face_encoder".
+
+    Raises:
+        InputError: there is no such part.
+    """
+    parts = dict(networks.named_children())
+    for name in names:
+        if name not in parts:
+            raise InputError("training.frozen", f"has '{name}'", f"name some of {', '.join(parts)}")
+        parts[name].requires_grad_(False)
 
 
 @torch.no_grad()

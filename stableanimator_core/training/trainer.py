@@ -30,6 +30,7 @@ from .runtime import leave_signals_to_the_main_process, make_accelerator, signal
 from .schedule import learning_rate
 from .settings import Settings
 from .systems import system_of
+from .trainable import freeze
 
 
 @dataclass
@@ -80,7 +81,9 @@ class Trainer:
             self.accelerator.num_processes,
             settings.training.seed,
         )
-        self._prepare(self.system.build(settings))
+        networks = self.system.build(settings)
+        freeze(networks, settings.training.frozen)
+        self._prepare(networks)
         self.step = 0
         if checkpoint is not None:
             self._restore(checkpoint)

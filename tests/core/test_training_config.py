@@ -153,3 +153,5 @@ def test_the_learning_rate_rises_then_follows_its_schedule():
     cosine = Optimizer(learning_rate=1.0, schedule="cosine")
     assert [round(learning_rate(step, 8, cosine), 6) for step in (0, 4, 8)] == [1.0, 0.5, 0.0]
     assert learning_rate(1, 8, cosine) > learning_rate(1, 8, Optimizer(learning_rate=1.0, schedule="linear"))
+    early = Optimizer(learning_rate=1.0, schedule="cosine", schedule_steps=16)  # a run that is left half way
+    assert learning_rate(4, 8, early) == learning_rate(4, 16, cosine) > learning_rate(4, 8, cosine)

@@ -7,6 +7,7 @@ import pytest
 import torch
 import training_data
 
+from stableanimator_core.errors import InputError
 from stableanimator_core.models.id_adapter import IDAdapter
 from stableanimator_core.models.unet import build_unet
 from stableanimator_core.pipeline import AnimationOptions, Animator
@@ -99,6 +100,18 @@ def test_the_official_choice_leaves_residual_blocks_as_they_were(configured):
     assert changed and all("attentions" in key for key in changed)
     # weight decay reaches what one image token makes idle, as in the official optimiser
     assert any("attn2.to_q" in key and "temporal" in key for key in changed)
+
+
+def test_a_frozen_network_stands_still_while_the_others_learn(configured):
+    run = configured("still", training={"frozen": ["face_encoder"], "steps": 2, "trainable": "all"})
+    start, checkpoint = build_networks(run), train(run).checkpoint
+    for part in PARTS:
+        after = training_data.state_of(checkpoint, part)
+        before = start.get_submodule(part).state_dict()
+        still = all(torch.equal(after[key], before[key].float()) for key in before)
+        assert still == (part == "face_encoder"), part
+    with pytest.raises(InputError, match="unet, pose_net, face_encoder"):
+        train(configured("wrong", training={"frozen": ["vae"], "steps": 1}))
 
 
 def test_the_mean_follows_the_weights():
