@@ -22,17 +22,20 @@ from pathlib import Path
 import env
 
 REPOSITORY = Path(__file__).resolve().parent.parent
-CONFIG = REPOSITORY / "configs" / "small.toml"
+CONFIGS = REPOSITORY / "configs" / "small"
 LAST = REPOSITORY / "weights" / "small"
 
-SMALL = ("-m", "stableanimator_core.training.small")
+SMALL = "stableanimator_core.training.small"
 PUPPETS = ("-m", "stableanimator_core.puppets")
+TRAINER = ("-m", "stableanimator_core.training")
 TWO_PROCESSES = ("-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2")
 STEPS = {"vae": 10318, "recogniser": 168, "image-encoder": 627, "judge": 441, "joints": 1930}
 """Steps of the shipped weights, as their logs say."""
+RUNS = ("1-appearance", "2-pose", "3-identity", "anyone-1", "anyone-2")
+"""Runs of the trainer, each with a file of its name in configs/small, which writes into run-NAME."""
 PERSONS, CLIPS, FRAMES = 1500, 1500, 18
 VALIDATION_FIRST = 900_000
-STAGES = ("store", *STEPS, "set", "train")
+STAGES = ("store", *STEPS, "set", *RUNS)
 
 
 def commands(folder: Path, stage: str, scale: float) -> list[tuple[str, ...]]:
@@ -40,50 +43,91 @@ def commands(folder: Path, stage: str, scale: float) -> list[tuple[str, ...]]:
     small, data = folder / "small", folder / "set"
     if stage in STEPS:
         steps = max(2, round(STEPS[stage] * scale))
-        return [(*SMALL, stage, "--out", str(small), "--store", str(folder / "store"), "--steps", str(steps))]
+        return [
+            ("-m", SMALL, stage, "--out", str(small), "--store", str(folder / "store"), "--steps", str(steps))
+        ]
     if stage == "store":
         persons = max(8, round(PERSONS * scale))
         held_out = str(max(2, persons // 10))
         store = ("--store", str(folder / "store"), "--persons", str(persons), "--held-out", held_out)
-        return [(*SMALL, "store", "--out", str(small), *store)]
+        return [("-m", SMALL, "store", "--out", str(small), *store)]
     if stage == "set":
         persons, clips = (max(4, round(number * scale)) for number in (PERSONS, CLIPS))
         training = ("--persons", str(persons), "--clips", str(clips), "--frames", str(FRAMES))
         validation = ("--persons", "6", "--frames", str(FRAMES), "--first", str(VALIDATION_FIRST))
         return [(*PUPPETS, str(data), *training), (*PUPPETS, str(data), *validation, "--name", "val")]
-    config = configured(folder, scale)
-    return [(*TWO_PROCESSES, "-m", "stableanimator_core.training", str(config), *resume(folder))]
+    return [*before(folder, stage), training_run(folder, stage, scale)]
 
 
-def configured(folder: Path, scale: float) -> Path:
-    """The trainer's settings beside the data, its steps scaled."""
-    text = CONFIG.read_text(encoding="utf-8")
-    for name in ("steps", "warmup_steps", "every"):
-        text = re.sub(
-            rf"(?m)^{name} = (\d+)",
-            lambda found, n=name: f"{n} = {max(1, round(int(found[1]) * scale))}",
-            text,
-        )
-    config = folder / CONFIG.name
+def before(folder: Path, run: str) -> list[tuple[str, ...]]:
+    """What makes the files that a run starts from."""
+    poses = ("-m", f"{SMALL}.pose_start", str(folder / "set"))
+    starts = {
+        "2-pose": [(*poses, str(folder / "pose_start.safetensors"), "--width", "64")],
+        "3-identity": [
+            (
+                "-m",
+                f"{SMALL}.face_start",
+                str(folder / "cache"),
+                str(folder / "face_start.safetensors"),
+                "--width",
+                "64",
+            )
+        ],
+        "anyone-1": [
+            (
+                *poses,
+                str(folder / "guider_start.safetensors"),
+                "--width",
+                "48",
+                "--guider",
+                "8",
+                "16",
+                "24",
+                "48",
+            )
+        ],
+    }
+    return [] if last_checkpoint(folder, run) else starts.get(run, [])
+
+
+def training_run(folder: Path, run: str, scale: float) -> tuple[str, ...]:
+    """The trainer with a copy of the run's settings beside the data: its steps scaled, its start found."""
+    text = (CONFIGS / f"{run}.toml").read_text(encoding="utf-8")
+    for name in ("steps", "schedule_steps", "warmup_steps", "every"):
+        text = re.sub(rf"(?m)^{name} = (\d+)", lambda found, n=name: f"{n} = {scaled(found[1], scale)}", text)
+    text = re.sub(r"run-([\w-]+)/checkpoint-\d+", lambda found: str(last_checkpoint(folder, found[1])), text)
+    config = folder / f"{run}.toml"
     config.write_text(text, encoding="utf-8")
-    return config
+    resume = ("--resume",) if last_checkpoint(folder, run) else ()
+    processes = () if run.startswith("anyone") else TWO_PROCESSES
+    return (*processes, *TRAINER, str(config), *resume)
 
 
-def resume(folder: Path) -> tuple[str, ...]:
-    return ("--resume",) if list((folder / "run").glob("checkpoint-*")) else ()
+def scaled(steps: str, scale: float) -> int:
+    return max(1, round(int(steps) * scale))
+
+
+def last_checkpoint(folder: Path, run: str) -> Path | None:
+    """The newest checkpoint of a run, or None."""
+    found = list((folder / f"run-{run}").glob("checkpoint-*"))
+    return max(found, key=lambda path: path.name) if found else None
 
 
 def collect(folder: Path) -> None:
     """The finished files and logs into weights/small."""
-    small, run = folder / "small", folder / "run"
-    checkpoint = max(run.glob("checkpoint-*"), key=lambda path: int(path.name.rpartition("-")[2]))
-    run_python("-m", "stableanimator_core.training.small.halve", str(checkpoint), str(LAST))
+    small, halve = folder / "small", ("-m", f"{SMALL}.halve")
+    run_python(*halve, str(last_checkpoint(folder, "3-identity")), str(LAST))
+    run_python(*halve, str(last_checkpoint(folder, "anyone-2")), str(LAST / "animate_anyone"))
     shutil.copytree(small / "SVD", LAST / "SVD", dirs_exist_ok=True)
     for name in ("face_recognizer", "judge", "joints"):
         shutil.copy(small / f"{name}.safetensors", LAST)
-    (LAST / "logs").mkdir(exist_ok=True)
-    for log in [*(small / "logs").glob("*.csv"), run / "metrics.jsonl"]:
-        shutil.copy(log, LAST / "logs")
+    logs = LAST / "logs"
+    logs.mkdir(exist_ok=True)
+    for log in (small / "logs").glob("*.csv"):
+        shutil.copy(log, logs)
+    for run in RUNS:
+        shutil.copy(folder / f"run-{run}" / "metrics.jsonl", logs / f"{run}.jsonl")
 
 
 def run_python(*arguments: str) -> None:

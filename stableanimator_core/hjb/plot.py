@@ -28,15 +28,15 @@ def plot_report(report: HJBReport, *, width: int = 960, height: int = 400) -> np
     draw = ImageDraw.Draw(image)
     middle = width // 2
     losses = [loss for step in report.steps for loss in step.losses]
-    _panel(draw, (0, 0, middle, height), "identity loss, each Adam step", [(losses, LOSS, "loss")])
+    panel(draw, (0, 0, middle, height), "identity loss, each Adam step", [(losses, LOSS, "loss")])
     before = report.steps[0].before if report.steps else []
     after = report.steps[-1].last_seen if report.steps else []
     series = [(before, BEFORE, "before"), (after, AFTER, "after")]
-    _panel(draw, (middle, 0, width, height), "cosine to the reference, each frame", series)
+    panel(draw, (middle, 0, width, height), "cosine to the reference, each frame", series)
     return np.asarray(image).copy()
 
 
-def _panel(
+def panel(
     draw: Any, frame: tuple[int, int, int, int], title: str, lines: Sequence[tuple[Series, Any, str]]
 ) -> None:
     """One diagram within the rectangle left, top, right, bottom."""
