@@ -61,7 +61,7 @@ def reads_a_photo(prompt: Prompt) -> bool:
 
 def with_painted_face(prompt: Prompt, mask: str) -> Prompt:
     """Let Face Embed take a photo's face from a painted mask: random weights have no face detector."""
-    if not reads_a_photo(prompt):
+    if not reads_a_photo(prompt) or all(part["class_type"] != FACE_EMBED for part in prompt.values()):
         return prompt
     prompt = copy.deepcopy(prompt)
     for part in prompt.values():

@@ -127,6 +127,25 @@ def test_another_strength_of_the_adapter_loads_and_encodes_nothing_again(comfy, 
         assert set(nodes_of(tiny, f"StableAnimator_{name}")) <= set(result.cached), name
 
 
+def test_animate_anyone_looks_at_the_photo_once_and_is_not_loaded_again(comfy, repository, everything, mask):
+    prompt = small("animate-anyone-photo", repository, everything, mask, 2)
+    assert comfy.client.run(prompt).status == "success"
+    assert set(comfy.client.run(prompt).cached) == set(prompt)
+    result = comfy.client.run(changed(prompt, "StableAnimator_ApplyPoseGuider", strength=0.5))
+    assert result.status == "success"
+    again = set(prompt) - set(result.cached)
+    kept = ("LoadAnimateAnyoneModels", "ReferenceNetEncode", "LoopedWindows", "DDIMTrailing", "PoseDraw")
+    assert not again & {node for name in kept for node in nodes_of(prompt, f"StableAnimator_{name}")}
+    assert again >= set(nodes_of(prompt, "SamplerCustom"))
+
+
+def test_animate_anyone_hears_interrupt_while_it_samples(comfy, repository, everything, mask):
+    prompt = small("animate-anyone-photo", repository, everything, mask, 2, steps=900)
+    result = interrupted_while(comfy, prompt, "SamplerCustom")
+    assert result.status == "interrupted"
+    assert not result.files(*nodes_of(prompt, "SaveVideo"))
+
+
 def test_a_changed_motion_file_is_read_again(comfy, tiny):
     def motion(shift: float) -> None:
         frames = json.loads(sample_inputs.MOTION.read_text())[:2]
