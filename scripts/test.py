@@ -20,8 +20,9 @@ import env_build
 from browser import find_or_install
 
 REPOSITORY = Path(__file__).resolve().parent.parent
-SHARED_GOLDENS = REPOSITORY.parent / "shared" / "goldens"  # the whole set, where it is at hand
 GOLDENS = REPOSITORY / "tests" / "goldens"
+COPIES = (GOLDENS, GOLDENS / "animate_anyone")  # thinned by scripts/thin_goldens.py
+FULL_GOLDENS = sorted((REPOSITORY.parent / "shared").glob("goldens*"))  # whole sets, where at hand
 BOTH_ENDS = ("unet", "pipeline_a", "vae")  # the cases that depend on diffusers' own classes
 
 
@@ -87,13 +88,12 @@ class Check:
 def checks(python: Path) -> list[Check]:
     """Everything but the tests themselves."""
     conformance = [python, "-m", "stableanimator_core.conformance"]
-    goldens = SHARED_GOLDENS if SHARED_GOLDENS.is_dir() else GOLDENS
     diffusers = f"diffusers {env_build.OLDEST_DIFFUSERS}"
     return [
         Check("ruff check", [python, "-m", "ruff", "check", "--output-format", "concise", "."]),
         Check("ruff format", [python, "-m", "ruff", "format", "--check", "."]),
         Check("pyright", [python, "-m", "pyright", "--pythonpath", python]),
-        Check(f"conformance of {goldens.parent.name}/goldens", [*conformance, goldens], quiet=True),
+        Check("conformance", [*conformance, *COPIES, *FULL_GOLDENS], quiet=True),
         Check(
             f"conformance, {diffusers}",
             [*conformance, GOLDENS, "--only", *BOTH_ENDS],
