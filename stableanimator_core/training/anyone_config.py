@@ -44,14 +44,14 @@ def check(settings: Settings) -> None:
 
 def _check_networks(settings: Settings) -> None:
     n, anyone = settings.networks, settings.anyone
-    if anyone.denoising_unet is None and n.unet_config is None:
-        problem = "is missing, and there is no networks.unet_config"
+    if anyone.start is None and anyone.denoising_unet is None and n.unet_config is None:
+        problem = "is missing, and there is neither anyone.start nor networks.unet_config"
         raise InputError("anyone.denoising_unet", problem, "name the file to start from, or a configuration")
     needed = {"vae (or svd)": n.vae or n.svd, "image_encoder (or svd)": n.image_encoder or n.svd}
     for key, value in needed.items():
         if value is None:
             raise InputError(f"networks.{key}", "is missing", "name it in the configuration file")
-    if settings.stage == 2:
+    if settings.stage == 2 and anyone.start is None:
         for key in ("reference_unet", "pose_guider"):
             if anyone.denoising_unet is not None and getattr(anyone, key) is None:
                 remedy = "name the files of stage 1"

@@ -21,12 +21,15 @@ from ..weights.animate_anyone import load_denoising_unet, load_pose_guider, load
 from ..weights.files import read_weights
 from ..weights.load import build_empty, filled, load_image_encoder, model_config
 from ..weights.roles import kind_of
+from .anyone_settings import Anyone
 from .anyone_step import AnyoneNetworks
+from .checkpoints import checkpoints_in
 from .config import unet_config
 from .frozen import paths
 from .networks import own_memory
 from .settings import Settings, Trainable
 
+FILES = ("denoising_unet", "reference_unet", "pose_guider", "motion_module")
 _LAST = ("conv_norm_out.", "conv_out.")
 _CONTROLNET = "controlnet_cond_embedding."
 _MOTION_KEY = ".motion_modules."
@@ -42,11 +45,12 @@ def build_networks(settings: Settings) -> AnyoneNetworks:
         InputError: the networks do not fit each other, or a configuration is none of its network.
     """
     torch.manual_seed(settings.training.seed)
-    unet: Any = _denoising_unet(settings)
-    reference: Any = _reference_unet(settings, unet)
-    guider = _pose_guider(settings, unet.config.block_out_channels[0])
+    files = starting_files(settings.anyone)
+    unet: Any = _denoising_unet(settings, files)
+    reference: Any = _reference_unet(unet, files["reference_unet"])
+    guider = _pose_guider(settings, unet.config.block_out_channels[0], files["pose_guider"])
     if settings.stage == 2:
-        _give_motion(unet, settings)
+        _give_motion(unet, settings, files["motion_module"])
     _check(unet, reference, guider)
     for network in (unet, reference, guider):
         own_memory(network)
@@ -56,6 +60,25 @@ def build_networks(settings: Settings) -> AnyoneNetworks:
         reference.enable_gradient_checkpointing()
     token = empty_token(settings, unet.config.cross_attention_dim)
     return AnyoneNetworks(unet, reference, guider, settings.anyone, token).train()
+
+
+def starting_files(anyone: Anyone) -> dict[str, Path | None]:
+    """File of each part: the one named, or that of `start`; None where the part is new.
+
+    Raises:
+        InputError: `start` holds no denoising U-Net.
+    """
+    files: dict[str, Path | None] = {name: getattr(anyone, name) for name in FILES}
+    if anyone.start is None:
+        return files
+    folder = (checkpoints_in(anyone.start) or [anyone.start])[-1]
+    for name, given in files.items():
+        path = folder / f"{name}.safetensors"
+        files[name] = path if given is None and path.is_file() else given
+    if files["denoising_unet"] is None:
+        remedy = "name a checkpoint, or a run that has one"
+        raise InputError("anyone.start", f"{anyone.start} holds no denoising_unet.safetensors", remedy)
+    return files
 
 
 def choose_trainable(
@@ -119,11 +142,11 @@ def configs_of(networks: AnyoneNetworks) -> dict[str, dict[str, Any]]:
     return configs
 
 
-def _denoising_unet(settings: Settings) -> nn.Module:
-    path = settings.anyone.denoising_unet
+def _denoising_unet(settings: Settings, files: Mapping[str, Path | None]) -> nn.Module:
+    path = files["denoising_unet"]
     if path is None:
         return _made(lambda: build_denoising_unet(unet_config(settings)), "networks.unet_config")
-    motion = settings.anyone.motion_module if settings.stage == 2 else None
+    motion = files["motion_module"] if settings.stage == 2 else None
     unet = load_denoising_unet(path, motion, torch.float32)
     if settings.stage == 1 and longest_window(unet) is not None:
         remedy = "give a file without them, or set stage = 2"
@@ -133,9 +156,8 @@ def _denoising_unet(settings: Settings) -> nn.Module:
     return unet
 
 
-def _reference_unet(settings: Settings, unet: Any) -> nn.Module:
+def _reference_unet(unet: Any, path: Path | None) -> nn.Module:
     """From its file, which may be a whole image U-Net, or a copy of the denoising U-Net's start."""
-    path = settings.anyone.reference_unet
     if path is None:
         config = {key: value for key, value in _plain(unet.config).items() if key != MOTION}
         net = build_reference_net(config)
@@ -151,28 +173,26 @@ def _reference_unet(settings: Settings, unet: Any) -> nn.Module:
     return filled(build_empty("reference_unet", config), state, path, torch.float32)
 
 
-def _pose_guider(settings: Settings, width: int) -> nn.Module:
-    anyone = settings.anyone
-    if anyone.pose_guider is None:
-        config = {**anyone.pose_guider_config, "out_channels": width}
+def _pose_guider(settings: Settings, width: int, path: Path | None) -> nn.Module:
+    if path is None:
+        config = {**settings.anyone.pose_guider_config, "out_channels": width}
         return _made(lambda: build_pose_guider(config), "anyone.pose_guider_config")
-    weights = read_weights(anyone.pose_guider)
+    weights = read_weights(path)
     if not any(key.startswith(_CONTROLNET) for key in weights.state):
-        return load_pose_guider(anyone.pose_guider, torch.float32)
+        return load_pose_guider(path, torch.float32)
     state = {
         key.removeprefix(_CONTROLNET): t for key, t in weights.state.items() if key.startswith(_CONTROLNET)
     }
     guider: Any = build_pose_guider({**config_from(state), "out_channels": width})
     ends = {key: t for key, t in guider.state_dict().items() if key.startswith("conv_out.")}  # zeros
-    filled(guider, {**state, **ends}, anyone.pose_guider, torch.float32)
+    filled(guider, {**state, **ends}, path, torch.float32)
     return guider
 
 
-def _give_motion(unet: Any, settings: Settings) -> None:
+def _give_motion(unet: Any, settings: Settings, path: Path | None) -> None:
     """New motion modules where neither file had some; those of a file by themselves for a new U-Net."""
     if longest_window(unet) is not None:
         return
-    path = settings.anyone.motion_module
     if path is None:
         _made(lambda: add_motion_modules(unet, **settings.anyone.motion_config), "anyone.motion_config")
         return

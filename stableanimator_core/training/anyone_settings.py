@@ -38,6 +38,7 @@ class Anyone:
     """Animate Anyone's networks, noise, dropout and cuts.
 
     Attributes:
+        start: a checkpoint, or a run of which the last one counts; files that are not named are taken from it.
         denoising_unet: file to start from, also an image U-Net of Stable Diffusion; left out: new, of the form that
             `networks.unet_config` says (diffusers' UNet2DConditionModel).
         reference_unet: likewise; left out: a copy of what the denoising U-Net starts from.
@@ -55,6 +56,7 @@ class Anyone:
             picture's, of random cuts; 1 and 1 take the whole picture. A cache holds whole pictures only.
     """
 
+    start: Path | None = None
     denoising_unet: Path | None = None
     reference_unet: Path | None = None
     pose_guider: Path | None = None

@@ -61,7 +61,7 @@ def first(root, weights, tmp_path_factory):
 @pytest.fixture(scope="module")
 def second(root, weights, first, tmp_path_factory):
     output = tmp_path_factory.mktemp("runs") / "two"
-    start = training_anyone.start_from(first[0], *STAGE_1)
+    start = {"start": str(first[0].parent)}
     settings = training_anyone.settings(root, weights, output, stage=2, anyone=start)
     return train(settings).checkpoint, settings
 

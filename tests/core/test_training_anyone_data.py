@@ -1,6 +1,8 @@
 """What Animate Anyone's training starts from and sees: settings, networks from files, samples."""
 
 import json
+from operator import attrgetter
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -10,7 +12,8 @@ import training_data
 from PIL import Image
 
 from stableanimator_core.animate_anyone.denoising_unet import build_denoising_unet, longest_window
-from stableanimator_core.animate_anyone.pose_guider import PoseGuider
+from stableanimator_core.animate_anyone.pose_guider import PoseGuider, build_pose_guider
+from stableanimator_core.animate_anyone.reference_net import build_reference_net
 from stableanimator_core.errors import InputError
 from stableanimator_core.training import cache as caches
 from stableanimator_core.training.anyone_networks import build_networks, configs_of, split
@@ -24,12 +27,14 @@ from stableanimator_core.training.anyone_samples import (
     times_of,
 )
 from stableanimator_core.training.anyone_step import conditions_of
-from stableanimator_core.training.config import parse_settings
+from stableanimator_core.training.config import parse_settings, read_settings
 from stableanimator_core.training.frozen import Frozen
 from stableanimator_core.training.order import Order, Request
 from stableanimator_core.training.pictures import read_rgb
 from stableanimator_core.training.videos import Report, find_videos
 from stableanimator_core.weights.files import save_weights
+
+CONFIGS = Path(__file__).resolve().parents[2] / "configs"
 
 
 @pytest.fixture(scope="module")
@@ -143,6 +148,12 @@ def test_stage_2_takes_motion_modules_from_a_file_and_stage_1_none(root, weights
     assert longest_window(first.denoising_unet) is None
 
 
+def test_a_folder_to_start_from_must_hold_networks(root, weights, tmp_path):
+    start = {"start": str(tmp_path)}
+    with pytest.raises(InputError, match=r"anyone.start.*denoising_unet"):
+        build_networks(training_anyone.settings(root, weights, tmp_path, anyone=start))
+
+
 def test_networks_of_two_families_are_refused(root, weights, tmp_path):
     other = {**training_anyone.UNET, "block_out_channels": [24, 24]}
     path = saved(tmp_path / "other.safetensors", build_denoising_unet(other), other)
@@ -249,3 +260,30 @@ def test_a_batch_drops_its_conditions_as_a_whole(root, weights, tmp_path):
     )
     assert (dropped.all(dim=1) == dropped.any(dim=1)).all()
     assert dropped.float().mean().item() == pytest.approx(0.3, abs=0.08)
+
+
+# the small model's configurations
+
+
+def test_the_small_models_stages_fit_together_and_its_files_stay_small():
+    one, two = (read_settings(CONFIGS / f"small-anyone-{stage}.toml") for stage in (1, 2))
+    assert (one.stage, two.stage, two.training.trainable) == (1, 2, "official")
+    assert two.anyone.start == one.output
+    for shared in (
+        "identity",
+        "networks.svd",
+        "data.root",
+        "data.cache",
+        "anyone.betas",
+        "anyone.dropped_token",
+    ):
+        assert attrgetter(shared)(one) == attrgetter(shared)(two), shared
+    assert (two.data.num_frames, two.data.stride) == (8, 2)
+
+    with torch.device("meta"):
+        unet = build_denoising_unet({**one.networks.unet_config, "motion": two.anyone.motion_config})
+        reference = build_reference_net(one.networks.unet_config)
+        guider = build_pose_guider({**one.anyone.pose_guider_config, "out_channels": 48})
+    assert guider(torch.zeros(1, 3, 128, 128, device="meta")).shape == (1, 48, 16, 16)
+    values = sum(t.numel() for network in (unet, reference, guider) for t in network.state_dict().values())
+    assert 2 * values < 5.7e6  # bytes in half precision; the files' headers are another 0.3 MB

@@ -40,8 +40,3 @@ def tables(root: Path, weights: Path, output: Path, stage: int = 1, **changes) -
 
 def settings(root: Path, weights: Path, output: Path, stage: int = 1, **changes):
     return parse_settings(tables(root, weights, output, stage, **changes), output)
-
-
-def start_from(checkpoint: Path, *parts: str) -> dict:
-    """The entries of `[anyone]` that start from the files of a checkpoint."""
-    return {part: str(checkpoint / f"{part}.safetensors") for part in parts}
