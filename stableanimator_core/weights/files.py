@@ -26,6 +26,7 @@ SUFFIXES = (".safetensors", ".sft", ".pth", ".pt", ".bin", ".ckpt")
 """Endings of files that `read_weights` opens."""
 
 _WRAPPERS = ("state_dict", "model_state_dict", "model", "module")
+_LONGEST_HEADER = 100_000_000  # bytes; safetensors' own limit
 _PREFIXES = ("module.", "_orig_mod.")  # left by DataParallel and by torch.compile
 # A damaged pickle is a random program for the unpickler: any of these can come out.
 _DAMAGE = (
@@ -84,7 +85,7 @@ def read_weights(path: str | Path) -> Weights:
     head = _first_bytes(path)
     # Tensors made in inference mode could never take part in a gradient, wherever they are used later.
     with torch.inference_mode(False):
-        if head.startswith(b"PK") or head[:1] == b"\x80":
+        if _looks_like_pickle(head):
             return Weights(_unwrapped(_unpickle(path), path))
         return _read_safetensors(path, head)
 
@@ -132,6 +133,13 @@ def _separate(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     return result
 
 
+def _looks_like_pickle(head: bytes) -> bool:
+    """A safetensors file may begin with the same bytes, which there are the length of its header."""
+    if head[8:9] == b"{" and int.from_bytes(head[:8], "little") <= _LONGEST_HEADER:
+        return False
+    return head.startswith(b"PK") or head[:1] == b"\x80"
+
+
 def _first_bytes(path: Path) -> bytes:
     if not path.exists():
         raise WeightsError(str(path), "there is no such file", "check the name, or download it again")
@@ -163,7 +171,7 @@ def _check_safetensors_length(path: Path, head: bytes) -> None:
     """Compare the file's size with what its header promises, to tell "cut short" from "something else"."""
     size = path.stat().st_size
     header_size = int.from_bytes(head[:8], "little")
-    if len(head) < 9 or head[8:9] != b"{" or header_size > 100_000_000:
+    if len(head) < 9 or head[8:9] != b"{" or header_size > _LONGEST_HEADER:
         raise _foreign(path, head)
     with path.open("rb") as file:
         raw = file.read(8 + header_size)[8:]

@@ -1,6 +1,7 @@
 """Weight files: what can be read, what is refused and in which words, and that writing leaves no halves."""
 
 import collections
+import json
 import os
 import pickle
 
@@ -193,3 +194,17 @@ def resident_bytes():
 
 def test_files_module_knows_its_endings(stored):
     assert stored.suffix in files.SUFFIXES
+
+
+@pytest.mark.parametrize("start", [b"\x80", b"PK"])
+def test_a_safetensors_whose_header_length_begins_like_a_pickle_is_read(start, tmp_path):
+    path = tmp_path / "model.safetensors"
+    tensor = torch.arange(3.0)
+    for padding in range(1 << 17):
+        header = json.dumps({"weight": {"dtype": "F32", "shape": [3], "data_offsets": [0, 12]}}).encode()
+        length = (len(header) + padding).to_bytes(8, "little")
+        if length.startswith(start):
+            break
+    path.write_bytes(length + header + b" " * padding + tensor.numpy().tobytes())
+    assert path.read_bytes().startswith(start)
+    assert torch.equal(read_weights(path).state["weight"], tensor)
