@@ -24,7 +24,7 @@ _FILES = {
     "reference_unet": "animate_anyone/reference_unet.safetensors",
     "motion_module": "animate_anyone/motion_module.safetensors",
     "pose_guider": "animate_anyone/pose_guider.safetensors",
-    "vae": "animate_anyone/vae.safetensors",
+    "vae": "SVD",
     "image_encoder": "SVD",
 }
 _NAMES = {SMALL: "the small demo model's", OFFICIAL: "the official one"}

@@ -18,10 +18,10 @@ ANYONE_FILES = (
     "animate_anyone/reference_unet.safetensors",
     "animate_anyone/motion_module.safetensors",
     "animate_anyone/pose_guider.safetensors",
-    "animate_anyone/vae.safetensors",
+    "SVD/vae/diffusion_pytorch_model.safetensors",
     "SVD/image_encoder/model.safetensors",
 )
-"""The same for Animate Anyone; it shares StableAnimator's image encoder."""
+"""The same for Animate Anyone; it shares StableAnimator's VAE and image encoder."""
 JUDGE_FILES = ("judge.safetensors", "joints.safetensors")
 """What only judges: a second face recogniser and a joint finder."""
 

@@ -29,8 +29,9 @@ def load(folder: Path) -> AnimateAnyone:
     if missing := small_model.missing_anyone(folder):
         remedy = "leave out the variant animate_anyone, or give a folder that has its files"
         raise WeightsError(str(folder), f"lacks {', '.join(missing)}", remedy)
-    unet, net, motion, guider, vae, encoder = (folder / name for name in small_model.ANYONE_FILES)
-    return load_animate_anyone(unet, net, guider, vae, encoder, motion_module=motion)
+    unet, net, motion, guider = (folder / name for name in small_model.ANYONE_FILES[:4])
+    svd = folder / "SVD"
+    return load_animate_anyone(unet, net, guider, svd, svd, motion_module=motion)
 
 
 @dataclass(frozen=True, eq=False)

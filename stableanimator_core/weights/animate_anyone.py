@@ -12,8 +12,9 @@ from ..animate_anyone.pipeline import AnimateAnyone
 from ..animate_anyone.pose_guider import PaperPoseGuider, PoseGuider
 from ..errors import WeightsError
 from ..models import vae as vaes
+from ..models.image_vae import image_vae_of
 from .files import Weights, read_weights
-from .load import build_empty, filled, load_image_encoder, load_own, model_config
+from .load import build_empty, filled, load_image_encoder, load_own, load_vae, model_config
 from .precision import FP8_DTYPES, store_in_fp8
 from .roles import kind_of
 from .svd import Part, configured, not_the_model
@@ -89,7 +90,15 @@ def read_image_vae(path: str | Path) -> Part:
 
 
 def load_image_vae(path: str | Path, dtype: torch.dtype | None = None) -> AutoencoderKL:
-    """Stable Diffusion's VAE (sd-vae-ft-mse); dtype and errors as `load_reference_net`."""
+    """Stable Diffusion's VAE (sd-vae-ft-mse); dtype and errors as `load_reference_net`.
+
+    A folder is Stable Video Diffusion's: its VAE serves if its temporal layers do nothing, as in the small demo model.
+
+    Raises:
+        InputError: they do something.
+    """
+    if Path(path).is_dir():
+        return image_vae_of(load_vae(path, dtype))
     part = read_image_vae(path)
     return filled(build_empty("image_vae", part.config), part.state, part.source, dtype)
 

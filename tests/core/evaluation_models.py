@@ -35,7 +35,7 @@ def write_anyone(folder: Path) -> None:
     from stableanimator_core.animate_anyone.denoising_unet import add_motion_modules, build_denoising_unet
     from stableanimator_core.animate_anyone.pose_guider import PoseGuider
     from stableanimator_core.animate_anyone.reference_net import build_reference_net
-    from stableanimator_core.models.vae import build_image_vae
+    from stableanimator_core.training.small.normalised_vae import NormalisedVAE
 
     torch.manual_seed(8)
     config = {
@@ -50,8 +50,8 @@ def write_anyone(folder: Path) -> None:
     add_motion_modules(unet, heads=4)
     state = unet.state_dict()
     motion = {key: value for key, value in state.items() if ".motion_modules." in key}
-    vae = {key: value for key, value in demo_weights.VAE.items() if not key.startswith("_")}
-    vae["up_block_types"] = ["UpDecoderBlock2D"] * 4
+    video_vae = NormalisedVAE(demo_weights.VAE).vae  # its temporal layers do nothing, so it serves both systems
+    save_weights(folder / "SVD" / "vae" / "diffusion_pytorch_model.safetensors", video_vae.state_dict())
     guider = PoseGuider(out_channels=32, widths=(8, 8, 8, 8))
     torch.nn.init.normal_(guider.conv_out.weight, std=0.1)  # it starts at zero, which would hide the poses
     files = {
@@ -59,7 +59,6 @@ def write_anyone(folder: Path) -> None:
         "reference_unet": (build_reference_net(config).state_dict(), config),
         "motion_module": (motion, None),
         "pose_guider": (guider.state_dict(), None),
-        "vae": (build_image_vae(vae).state_dict(), vae),
     }
     for name, (tensors, about) in files.items():
         metadata = {"config": json.dumps(about)} if about else {}

@@ -1,7 +1,7 @@
 """python -m stableanimator_core.training.small STAGE --out DIR: train one of the small networks.
 
-The stage `store` renders the people; all others read them from DIR/store, but `image-vae`, which makes Animate
-Anyone's VAE of DIR/SVD/vae without training. Interrupted stages go on from their last checkpoint when called again.
+The stage `store` renders the people; all others read them from DIR/store. Interrupted stages go on from their last
+checkpoint when called again.
 """
 
 from __future__ import annotations
@@ -13,11 +13,10 @@ from pathlib import Path
 
 import torch
 
-from .image_vae import export
 from .loop import Budget, Stage, train
 from .store import FrameStore, StorePlan, build_store, open_store
 
-STAGES = ("store", "vae", "image-vae", "image-encoder", "recogniser", "judge", "joints")
+STAGES = ("store", "vae", "image-encoder", "recogniser", "judge", "joints")
 _MINUTES = {"vae": 20.0, "image-encoder": 6.0, "recogniser": 8.0, "judge": 8.0, "joints": 8.0}
 _THREADS = {"vae": 2}
 
@@ -44,9 +43,6 @@ def main(arguments: list[str] | None = None) -> None:
     if options.stage == "store":
         _build(options)
         return
-    if options.stage == "image-vae":
-        _show(export(options.out, getattr(torch, options.dtype)))
-        return
     torch.set_num_threads(options.threads or _THREADS.get(options.stage, 1))
     stage = make_stage(options.stage, open_store(options.store or options.out / "store"), options.seed)
     size = sum(parameter.numel() for parameter in stage.network.parameters())
@@ -55,11 +51,7 @@ def main(arguments: list[str] | None = None) -> None:
     budget = Budget(minutes, options.steps)
     train(stage, options.out, budget, seed=options.seed, report=lambda line: print(line, flush=True))
     for path in stage.export(options.out, getattr(torch, options.dtype)):
-        _show(path)
-
-
-def _show(path: Path) -> None:
-    print(f"{path} ({path.stat().st_size:,} bytes)", flush=True)
+        print(f"{path} ({path.stat().st_size:,} bytes)", flush=True)
 
 
 def _build(options: argparse.Namespace) -> None:

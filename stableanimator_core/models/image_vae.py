@@ -1,4 +1,6 @@
-"""The small VAE for single pictures, made of the small temporal-decoder VAE: nothing is trained.
+"""A VAE for single pictures, made of a temporal-decoder VAE whose temporal layers do nothing: no training, no file.
+
+The small demo model has one VAE for both systems in this way.
 
 Encoders are the same network in both. The decoder takes the spatial halves of the temporal decoder's blocks, which
 is exact while the temporal halves are the identity. What Stable Diffusion's layout has on top is made the identity:
@@ -8,25 +10,19 @@ block there.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import nn
 
-from ...errors import InputError
-from ...models.norms import KEY as GROUPS
-from ...models.vae import SCALING_FACTOR, build_image_vae
-from ...weights.files import save_weights
-from ...weights.load import load_vae
+from ..errors import InputError
+from .norms import KEY as GROUPS
+from .vae import SCALING_FACTOR, build_image_vae
 
 if TYPE_CHECKING:
     from diffusers import AutoencoderKL, AutoencoderKLTemporalDecoder
 
-FILE = "animate_anyone/vae.safetensors"
-"""Where the demo model has it, below its folder."""
 _SPATIAL = ".spatial_res_block."
 _TEMPORAL = (".temporal_res_block.", ".time_mixer.", ".time_conv_out.")
 
@@ -67,16 +63,6 @@ def image_config_of(vae: AutoencoderKLTemporalDecoder) -> dict[str, Any]:
         "scaling_factor": SCALING_FACTOR,
         GROUPS: config.get(GROUPS) or 32,
     }
-
-
-def export(folder: Path, dtype: torch.dtype) -> Path:
-    """Make `FILE` below `folder` of `folder/SVD/vae`, and return it; errors as `image_vae_of`."""
-    vae = load_vae(folder / "SVD", torch.float32)
-    image_vae = image_vae_of(vae)
-    config = {"_class_name": "AutoencoderKL", **image_config_of(vae)}
-    state = {key: tensor.to(dtype) for key, tensor in image_vae.state_dict().items()}
-    save_weights(folder / FILE, state, {"config": json.dumps(config)})
-    return folder / FILE
 
 
 def _temporal_layers(decoder: nn.Module) -> Iterator[tuple[str, Any]]:

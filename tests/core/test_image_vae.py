@@ -5,9 +5,8 @@ import torch
 
 from stableanimator_core.demo_weights import VAE
 from stableanimator_core.errors import InputError
+from stableanimator_core.models.image_vae import image_vae_of
 from stableanimator_core.models.vae import build_vae, decode_frames, decode_pictures, encode_mode
-from stableanimator_core.training.small.__main__ import main
-from stableanimator_core.training.small.image_vae import FILE, image_vae_of
 from stableanimator_core.training.small.normalised_vae import NormalisedVAE
 from stableanimator_core.weights.animate_anyone import load_image_vae
 from stableanimator_core.weights.files import save_weights
@@ -35,20 +34,15 @@ def test_it_encodes_and_decodes_single_pictures_as_the_temporal_one(layers_per_b
     assert (decode_pictures(image_vae, latents) - expected).abs().max() < 1e-5
 
 
-def test_the_file_loads_as_animate_anyones_vae_with_its_groups(tmp_path):
-    vae = temporal_vae()
-    state = {key: tensor.half() for key, tensor in vae.state_dict().items()}
-    (tmp_path / "SVD" / "vae").mkdir(parents=True)
-    path = tmp_path / "SVD" / "vae" / "diffusion_pytorch_model.safetensors"
+def test_a_folder_of_stable_video_diffusion_serves_as_animate_anyones_vae(tmp_path):
+    state = {key: tensor.half() for key, tensor in temporal_vae().state_dict().items()}
+    path = tmp_path / "vae" / "diffusion_pytorch_model.safetensors"
     save_weights(path, state, {"config": _config(NARROW)})
-
-    main(["image-vae", "--out", str(tmp_path)])
-
-    loaded = load_image_vae(tmp_path / FILE, torch.float32)
+    loaded = load_image_vae(tmp_path, torch.float32)
     assert loaded.config.norm_num_groups == 8
     latents = torch.randn(1, 4, 4, 4)
     with torch.no_grad():
-        expected = decode_frames(load_vae(tmp_path / "SVD", torch.float32), latents, num_frames=1)
+        expected = decode_frames(load_vae(tmp_path, torch.float32), latents, num_frames=1)
         assert (decode_pictures(loaded, latents) - expected).abs().max() < 1e-5
 
 
