@@ -100,8 +100,7 @@ def training_run(folder: Path, run: str, scale: float) -> tuple[str, ...]:
     config = folder / f"{run}.toml"
     config.write_text(text, encoding="utf-8")
     resume = ("--resume",) if last_checkpoint(folder, run) else ()
-    processes = () if run.startswith("anyone") else TWO_PROCESSES
-    return (*processes, *TRAINER, str(config), *resume)
+    return (*TWO_PROCESSES, *TRAINER, str(config), *resume)
 
 
 def scaled(steps: str, scale: float) -> int:

@@ -266,7 +266,7 @@ def test_a_batch_drops_its_conditions_as_a_whole(root, weights, tmp_path):
 
 
 def test_the_small_models_stages_fit_together_and_its_files_stay_small():
-    one, two = (read_settings(CONFIGS / f"small-anyone-{stage}.toml") for stage in (1, 2))
+    one, two = (read_settings(CONFIGS / "small" / f"anyone-{stage}.toml") for stage in (1, 2))
     assert (one.stage, two.stage, two.training.trainable) == (1, 2, "official")
     assert two.anyone.start == one.output
     for shared in (
@@ -283,7 +283,7 @@ def test_the_small_models_stages_fit_together_and_its_files_stay_small():
     with torch.device("meta"):
         unet = build_denoising_unet({**one.networks.unet_config, "motion": two.anyone.motion_config})
         reference = build_reference_net(one.networks.unet_config)
-        guider = build_pose_guider({**one.anyone.pose_guider_config, "out_channels": 48})
+        guider = build_pose_guider({"widths": (8, 16, 24, 48), "out_channels": 48})
     assert guider(torch.zeros(1, 3, 128, 128, device="meta")).shape == (1, 48, 16, 16)
     values = sum(t.numel() for network in (unet, reference, guider) for t in network.state_dict().values())
     assert 2 * values < 5.7e6  # bytes in half precision; the files' headers are another 0.3 MB
