@@ -60,7 +60,7 @@ def _sampled(at: tuple[int, int]) -> list[Node]:
     values = {
         "seed": 7,
         "steps": 20,
-        "cfg": 2.0,
+        "cfg": 1.5,
         "sampler_name": "euler",
         "scheduler": "karras",
         "denoise": 1.0,

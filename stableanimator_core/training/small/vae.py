@@ -3,7 +3,7 @@
 Layout: Stable Video Diffusion's AutoencoderKLTemporalDecoder (diffusers), /8 and 4 channels, narrower.
 Loss: L1, sharper on faces; L1 of differences to the right and downwards at three scales, in place of a perceptual
 network; L1 of blurred colours, hues above all; colours linear in the latents; a small KL. The temporal layers begin
-as the identity and are left out until the last phase, where the decoder sees single frames and short clips.
+as the identity; a phase that is told so trains them, on single frames and short clips.
 Axes: b pictures, f frames of a clip, H W pixels, h w latent cells.
 """
 
@@ -62,9 +62,9 @@ class Phase:
     temporal: bool = False
 
 
-PHASES = (Phase(0.8, 32, 16), Phase(0.92, 64, 5), Phase(1.0, 128, 2, temporal=True))
+PHASES = (Phase(0.8, 32, 16), Phase(0.92, 64, 5), Phase(1.0, 128, 2))
 """Many cheap cuts teach colours and edges. Whole pictures come last, because group norms differ between cuts and
-wholes, and the temporal layers with them, as Stable Video Diffusion trained its own."""
+wholes. No phase trains the temporal layers: as long as they are the identity, Animate Anyone has the same VAE."""
 
 
 class VAEStage(Stage):
