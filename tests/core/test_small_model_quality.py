@@ -38,8 +38,8 @@ SIGMA = 16.0
 """Noise level of the one-step tests: high enough that the picture itself no longer shows the face."""
 ONE_STEP_CLIPS = 6
 LEAST_ADAPTER_GAIN, LEAST_FACE_GAIN = 0.002, 0.01
-"""How much larger the error of one denoising step is in the face without the adapter (0.0075 when this was written), and
-with another's face (0.026). A broken adapter gives 0; the steps have fixed noise, so rounding alone moves them."""
+"""How much larger the error of one denoising step is in the face without the adapter (0.0075 when this was written),
+and with another's face (0.026). A broken adapter gives 0; the steps have fixed noise, so rounding alone moves them."""
 LEAST_ADAPTER_CSIM = -0.02
 """CSIM (judge) with the face branch less without; single clips differ by this much either way."""
 LEAST_HJB_GAIN, LEAST_HJB_GAIN_CLIMBED = 0.0, 0.02
