@@ -50,7 +50,9 @@ def write_anyone(folder: Path) -> None:
     add_motion_modules(unet, heads=4)
     state = unet.state_dict()
     motion = {key: value for key, value in state.items() if ".motion_modules." in key}
-    video_vae = NormalisedVAE(demo_weights.VAE).vae  # its temporal layers do nothing, so it serves both systems
+    video_vae = NormalisedVAE(
+        demo_weights.VAE
+    ).vae  # its temporal layers do nothing, so it serves both systems
     save_weights(folder / "SVD" / "vae" / "diffusion_pytorch_model.safetensors", video_vae.state_dict())
     guider = PoseGuider(out_channels=32, widths=(8, 8, 8, 8))
     torch.nn.init.normal_(guider.conv_out.weight, std=0.1)  # it starts at zero, which would hide the poses
