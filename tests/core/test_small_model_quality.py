@@ -34,9 +34,8 @@ LEAST_GAIN_DB = 1.0
 """PSNR above copying the reference, mean of the clips."""
 LARGEST_POSE_ERROR = 0.03
 """Share of the standing height, mean of the clips."""
-STEP_CLIPS, SIGMA = 10, 16.0
+ONE_STEP_CLIPS, SIGMA = 6, 16.0
 """Of the one-step test: the adapter helps some people much and others not, so more of them; and the noise level."""
-ONE_STEP_CLIPS = 6
 LEAST_ADAPTER_GAIN, LEAST_FACE_GAIN = 0.002, 0.01
 """How much larger the error of one denoising step is in the face without the adapter (0.0075 when this was written),
 and with another's face (0.026). A broken adapter gives 0; the steps have fixed noise, so rounding alone moves them."""
