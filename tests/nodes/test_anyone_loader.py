@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import shutil
 from collections.abc import Iterator
@@ -11,6 +12,10 @@ from types import SimpleNamespace
 import pytest
 import torch
 from anyone import NAMES, ksample, skeletons
+
+from stableanimator_core.models.image_vae import image_config_of, image_vae_of
+from stableanimator_core.weights.files import save_weights
+from stableanimator_core.weights.load import load_vae
 
 OFFICIAL = {
     "denoising_unet": "denoising_unet.pth",
@@ -39,9 +44,13 @@ def nothing_installed(pack, monkeypatch) -> dict[str, list[str]]:
 
 @pytest.fixture
 def folder(pack, small_weights) -> Iterator[Path]:
-    """models/stableanimator/AnimateAnyone with random files under official names."""
+    """models/stableanimator/AnimateAnyone with the small model's files under official names, and a VAE of its own."""
     root = pack.base / "models" / "stableanimator" / "AnimateAnyone"
     shutil.copytree(small_weights / "animate_anyone", root)
+    of_video = load_vae(small_weights / "SVD", torch.float32)
+    config = {"_class_name": "AutoencoderKL", **image_config_of(of_video)}
+    state = image_vae_of(of_video).state_dict()
+    save_weights(root / "vae.safetensors", state, {"config": json.dumps(config)})
     shutil.copytree(small_weights / "SVD" / "image_encoder", root / "image_encoder")
     yield root
     shutil.rmtree(root)
@@ -161,7 +170,7 @@ def test_loaded_files_animate(weight_dtype, pack, core_comfy, folder):
 
 def test_without_motion_modules_the_frames_know_nothing_of_each_other(pack, folder):
     none = pack.module("nodes.anyone_loader").NO_MOTION
-    assert from_folder(pack).model.model.longest_window == 32
+    assert from_folder(pack).model.model.longest_window == 24
     assert from_folder(pack, motion_module=none).model.model.longest_window is None
 
 
