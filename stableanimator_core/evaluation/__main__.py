@@ -54,7 +54,7 @@ def _parser() -> argparse.ArgumentParser:
     add = parser.add_argument
     add("--weights", type=Path, default=small_model.folder(), help="folder of the small model's files")
     add("--out", type=Path, required=True, help="folder for results")
-    add("--clips", type=int, default=12, help="how many clips, each of another person")
+    add("--clips", type=int, default=25, help="how many clips, each of another person")
     add("--frames", type=int, default=8, help="judged frames of a clip")
     add("--size", type=int, default=128, help="side of the frames, a multiple of 64")
     add("--steps", type=int, default=20, help="denoising steps")
