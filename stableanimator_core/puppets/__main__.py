@@ -7,6 +7,7 @@ import json
 import sys
 from concurrent.futures import ProcessPoolExecutor
 from functools import partial
+from multiprocessing import get_context
 from pathlib import Path
 
 from ..errors import InputError
@@ -52,9 +53,15 @@ def write_set(
     numbers = [(first + i % persons, first + i) for i in range(clips)]
     folders = [root / name / f"{i + 1:05}" for i in range(clips)]
     work = partial(_one, num_frames=num_frames, size=size)
-    with ProcessPoolExecutor(workers) as pool:
-        for _ in pool.map(work, zip(folders, numbers, strict=True), chunksize=4):
-            pass
+    jobs = zip(folders, numbers, strict=True)
+    if workers == 1:
+        for job in jobs:
+            work(job)
+    else:
+        # spawned, not forked: a fork of a process with threads, such as torch's, may wait for a lock for ever
+        with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
+            for _ in pool.map(work, jobs, chunksize=4):
+                pass
     (root / f"video_{name}_path.txt").write_text(
         "".join(f"{folder.relative_to(root).as_posix()}\n" for folder in folders)
     )
