@@ -38,7 +38,7 @@ IMAGE_ENCODER = {
 NAMES = ("model", "clip_vision", "vae", "reference_net", "pose_guider")
 
 
-def system(pack, seed: int = 0):
+def system(pack, seed: int = 0, max_frames: int = MAX_FRAMES):
     """The core's five networks with weights that are nowhere zero."""
     core = lambda name: pack.module(f"stableanimator_core.{name}")  # noqa: E731
     unets, nets, guiders = (
@@ -47,7 +47,7 @@ def system(pack, seed: int = 0):
     torch.manual_seed(seed)
     with torch.inference_mode(False):
         made = core("animate_anyone.pipeline").AnimateAnyone(
-            unets.build_denoising_unet({**UNET, unets.MOTION: {"max_frames": MAX_FRAMES}}),
+            unets.build_denoising_unet({**UNET, unets.MOTION: {"max_frames": max_frames}}),
             nets.build_reference_net(UNET),
             guiders.PoseGuider(32, (8, 8, 8, 8)),
             core("models.vae").build_image_vae(VAE),

@@ -80,9 +80,8 @@ def test_the_longest_window_is_that_of_the_position_tables(pack, core_comfy, mod
         windowed(pack, models, size=MAX_FRAMES + 1)
 
 
-def test_published_tables_take_32_frames_and_the_official_windows(pack, models):
-    small = pack.module("nodes.small").ENTRY
-    model = pack.LoadAnimateAnyoneModels.execute(*[small] * 6, "default").args[0]
+def test_published_tables_take_32_frames_and_the_official_windows(pack):
+    model = sockets(pack, system(pack, max_frames=32)).model
     for size in (24, 32):
         pack.LoopedWindows.execute(model, size, 4, "closed")
     with pytest.raises(ValueError, match="Use 32 or fewer"):
