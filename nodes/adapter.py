@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from collections.abc import Callable
 from typing import Any
 
@@ -148,9 +149,9 @@ class ClipWindows(comfy.context_windows.ContextHandlerABC):
     def __init__(self, window_size: int):
         self.context_length = window_size
 
+    @abstractmethod
     def windows(self, num_frames: int) -> list[list[int]]:
         """Frame numbers of each window."""
-        raise NotImplementedError
 
     def should_use_context(
         self, model: Any, conds: Any, x_in: torch.Tensor, timestep: Any, model_options: Any

@@ -20,7 +20,7 @@ from .anyone_managed import ManagedReferenceNet, expect_image_vae, reference_lat
 from .anyone_model import REFERENCE, ReferenceCondition
 from .base import CATEGORY, AnimatorNode, advanced, say
 from .encode import one_photo
-from .inputs import percent_inputs
+from .inputs import pose_inputs
 from .managed import ManagedNetwork, image_embedding, run_in_chunks
 from .pose_cond import POSE, PoseCondition
 from .sockets import PoseGuiderSocket, ReferenceNetSocket, expect
@@ -142,18 +142,7 @@ class ApplyPoseGuider(AnimatorNode):
                     "negative", tooltip="From Reference Net Encode; it gets the skeletons too, as published."
                 ),
                 PoseGuiderSocket.Input("pose_guider", tooltip=f"From {_LOADER}."),
-                io.Image.Input(
-                    "poses", tooltip="Skeleton pictures on black, one for each frame, from Pose Draw."
-                ),
-                io.Float.Input(
-                    "strength",
-                    default=1.0,
-                    min=0.0,
-                    max=10.0,
-                    step=0.01,
-                    tooltip="How strongly the skeleton leads. 1 is what the model was trained on, 0 switches it off.",
-                ),
-                *percent_inputs("the skeleton"),
+                *pose_inputs(),
             ],
             outputs=[
                 io.Conditioning.Output("posed", display_name="positive", tooltip="For the sampler."),

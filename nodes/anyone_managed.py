@@ -13,9 +13,8 @@ from comfy.model_patcher import ModelPatcher
 from torch import Tensor, nn
 
 from ..stableanimator_core.animate_anyone.reference_net import write_reference
-from ..stableanimator_core.errors import InputError
 from ..stableanimator_core.models.vae import SCALING_FACTOR
-from .managed import ImageVAE, TemporalVAE, encode_reference, use_comfy_ops
+from .managed import ImageVAE, TemporalVAE, encode_reference, other_vae, use_comfy_ops
 from .model import core_attention
 
 # Bytes beside the weights for each latent cell and byte of the dtype: the widest level holds a few maps of 320
@@ -82,10 +81,6 @@ def expect_image_vae(vae: Any) -> comfy.sd.VAE:
     )
     four = getattr(vae, "latent_channels", None) == 4
     if not (isinstance(vae, ImageVAE) or (of_core and four and not temporal)):
-        kind = type(vae if network is None else network).__name__
-        raise InputError(
-            "vae",
-            f"is another family's ({kind}), not Stable Diffusion 1's",
-            "connect the VAE of Load Animate Anyone Models, or Load VAE with sd-vae-ft-mse",
-        )
+        remedy = "connect the VAE of Load Animate Anyone Models, or Load VAE with sd-vae-ft-mse"
+        raise other_vae(vae, "Stable Diffusion 1's", remedy)
     return vae

@@ -12,7 +12,6 @@ from typing import Any
 
 import comfy.conds
 import comfy.model_base
-import comfy.model_management as mm
 import comfy.supported_models
 import torch
 from comfy.model_patcher import ModelPatcher
@@ -23,7 +22,7 @@ from ..stableanimator_core.animate_anyone.denoising_unet import denoise, longest
 from ..stableanimator_core.animate_anyone.walk import transformer_block_names
 from ..stableanimator_core.errors import InputError
 from .managed import use_comfy_ops
-from .model import DiffusionUNet, core_attention, expect_animator_model
+from .model import DiffusionUNet, as_patcher, core_attention, expect_animator_model
 from .pose_cond import POSE, pose_cond, pose_of_batch
 
 REFERENCE = "animate_anyone_reference"
@@ -221,8 +220,7 @@ def anyone_patcher(unet: nn.Module, storage: torch.dtype, compute: torch.dtype |
         storage: dtype the weights are kept in.
         compute: dtype to compute in where it differs from `storage`, else None.
     """
-    model = AnyoneModel(use_comfy_ops(unet), storage, compute)
-    return ModelPatcher(model, load_device=mm.get_torch_device(), offload_device=mm.unet_offload_device())
+    return as_patcher(AnyoneModel(use_comfy_ops(unet), storage, compute))
 
 
 def expect_own_model(model: Any) -> ModelPatcher:

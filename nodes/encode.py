@@ -20,7 +20,7 @@ from ..stableanimator_core.preprocess import (
 from ..stableanimator_core.windows import DEFAULT_WINDOW_SIZE
 from . import small
 from .base import CATEGORY, AnimatorNode, advanced, say
-from .inputs import percent_inputs, size_inputs
+from .inputs import pose_inputs, size_inputs
 from .managed import ManagedNetwork, encode_reference, expect_temporal_vae, image_embedding, run_in_chunks
 from .model import TIME_IDS
 from .pose_cond import POSE, PoseCondition
@@ -219,18 +219,7 @@ class ApplyPoseNet(AnimatorNode):
                     "negative", tooltip="From ArcFace + CLIP Encode; it stays without skeleton."
                 ),
                 PoseNetSocket.Input("pose_net", tooltip="From Load Animator Models."),
-                io.Image.Input(
-                    "poses", tooltip="Skeleton pictures on black, one for each frame, from Pose Draw."
-                ),
-                io.Float.Input(
-                    "strength",
-                    default=1.0,
-                    min=0.0,
-                    max=10.0,
-                    step=0.01,
-                    tooltip="How strongly the skeleton leads. 1 is what the model was trained on, 0 switches it off.",
-                ),
-                *percent_inputs("the skeleton"),
+                *pose_inputs(),
             ],
             outputs=[
                 io.Conditioning.Output("with_pose", display_name="positive", tooltip="For the sampler."),

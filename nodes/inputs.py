@@ -49,6 +49,22 @@ def percent_inputs(what: str) -> list[Any]:
     ]
 
 
+def pose_inputs() -> list[Any]:
+    """Skeleton pictures, how strongly and when they lead."""
+    return [
+        io.Image.Input("poses", tooltip="Skeleton pictures on black, one for each frame, from Pose Draw."),
+        io.Float.Input(
+            "strength",
+            default=1.0,
+            min=0.0,
+            max=10.0,
+            step=0.01,
+            tooltip="How strongly the skeleton leads. 1 is what the model was trained on, 0 switches it off.",
+        ),
+        *percent_inputs("the skeleton"),
+    ]
+
+
 def weights_input(name: str, files: list[str], tooltip: str) -> Any:
     """The combo of a weight file: `files`, then the small demo model, which is the default until a U-Net is there.
 

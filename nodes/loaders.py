@@ -2,26 +2,16 @@
 
 from __future__ import annotations
 
-import comfy.model_management as mm
 import torch
 from comfy_api.latest import io
 
-from . import folders, small
+from . import dtypes, folders, small
 from .base import CATEGORY, AnimatorNode, advanced, say
 from .inputs import weights_input
 from .managed import ManagedNetwork, TemporalVAE, clip_vision_of
 from .model import model_patcher
 from .sockets import FaceEncoderSocket, PoseNetSocket
 
-_COMPUTE_DTYPES = [torch.float16, torch.bfloat16, torch.float32]
-_WEIGHT_DTYPES: dict[str, torch.dtype | None] = {
-    "default": None,
-    "fp16": torch.float16,
-    "bf16": torch.bfloat16,
-    "fp32": torch.float32,
-    "fp8_e4m3fn": torch.float8_e4m3fn,
-    "fp8_e5m2": torch.float8_e5m2,
-}
 _FOLDERS = {
     "unet": folders.UNET_FOLDERS,
     "pose_net": (folders.FOLDER,),
@@ -68,7 +58,7 @@ class LoadAnimatorModels(AnimatorNode):
                 advanced(
                     io.Combo.Input(
                         "weight_dtype",
-                        options=list(_WEIGHT_DTYPES),
+                        options=list(dtypes.WEIGHT_DTYPES),
                         default="default",
                         tooltip="How the U-Net's weights are stored. Default follows the file and your card. "
                         "fp8 halves their memory (1.6 instead of 3.1 GB) for a small loss of detail.",
@@ -140,19 +130,8 @@ def _check_that_they_fit(chosen: dict[str, str], model, pose_net, face_encoder, 
 
 def _load_unet(path, weight_dtype: str):
     """MODEL in the dtype asked for; float8 is storage only, computed in what the card does best."""
-    from ..stableanimator_core.errors import InputError
     from ..stableanimator_core.weights import load
 
-    if weight_dtype not in _WEIGHT_DTYPES:
-        raise InputError("weight_dtype", f"is '{weight_dtype}'", f"choose one of {', '.join(_WEIGHT_DTYPES)}")
-    dtype = _WEIGHT_DTYPES[weight_dtype]
+    dtype = dtypes.asked_for(weight_dtype)
     unet = load.load_unet(path, dtype)
-    if dtype is None:
-        file_dtype = next(unet.parameters()).dtype
-        parameters = sum(parameter.numel() for parameter in unet.parameters())
-        dtype = mm.unet_dtype(
-            model_params=parameters, supported_dtypes=_COMPUTE_DTYPES, weight_dtype=file_dtype
-        )
-        torch.nn.Module.to(unet, dtype)  # diffusers' own .to warns about modules this U-Net does not have
-    compute = mm.unet_manual_cast(dtype, mm.get_torch_device(), _COMPUTE_DTYPES)
-    return model_patcher(unet, dtype, compute)
+    return model_patcher(unet, *dtypes.store(unet, dtype))

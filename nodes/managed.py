@@ -147,13 +147,15 @@ def expect_temporal_vae(vae: Any) -> comfy.sd.VAE:
     network = getattr(vae, "first_stage_model", None)
     temporal = isinstance(getattr(network, "decoder", None), comfy.ldm.modules.temporal_ae.VideoDecoder)
     if not (isinstance(vae, TemporalVAE) or temporal):
-        kind = type(vae if network is None else network).__name__
-        raise InputError(
-            "vae",
-            f"is another family's ({kind}), not Stable Video Diffusion's",
-            "connect the VAE of Load Animator Models",
-        )
+        raise other_vae(vae, "Stable Video Diffusion's", "connect the VAE of Load Animator Models")
     return vae
+
+
+def other_vae(vae: Any, wanted: str, remedy: str) -> InputError:
+    """What to tell about a VAE that is not `wanted`."""
+    network = getattr(vae, "first_stage_model", None)
+    kind = type(vae if network is None else network).__name__
+    return InputError("vae", f"is another family's ({kind}), not {wanted}", remedy)
 
 
 def encode_reference(vae: comfy.sd.VAE, pixels: Tensor) -> Tensor:

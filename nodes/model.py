@@ -179,7 +179,11 @@ def model_patcher(unet: nn.Module, storage: torch.dtype, compute: torch.dtype | 
         storage: dtype the weights are kept in.
         compute: dtype to compute in where it differs from `storage`, else None.
     """
-    model = StableAnimatorModel(use_comfy_ops(unet), storage, compute)
+    return as_patcher(StableAnimatorModel(use_comfy_ops(unet), storage, compute))
+
+
+def as_patcher(model: nn.Module) -> ModelPatcher:
+    """A diffusion model in the hands of core's memory manager."""
     return ModelPatcher(model, load_device=mm.get_torch_device(), offload_device=mm.unet_offload_device())
 
 

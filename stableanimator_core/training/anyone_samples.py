@@ -13,17 +13,15 @@ import math
 
 import torch
 from torch import Tensor
-from torch.utils.data import Dataset
 
 from ..animate_anyone.ddim import TRAIN_STEPS
 from ..preprocess import clip_pixels
 from .cache import FromCache
 from .frames import Clip, clip_frames, clip_length
 from .noise_levels import stratified
-from .order import Order, Request, seeded
+from .order import Request, seeded
 from .pictures import Cut, read_rgb, signed
-from .samples import FromFiles, Sample, Source
-from .settings import Settings
+from .samples import FromFiles, Sample, Samples
 
 _CLIPS, _LEVELS = 1, 2  # what a generator is for, as in `samples`
 _TRIES = 10
@@ -62,17 +60,8 @@ class AnyoneFromCache(FromCache):
         }
 
 
-class AnyoneSamples(Dataset):
-    """Requests to samples.
-
-    Args:
-        source: the frames.
-        settings: of the run.
-        order: how many samples make a pass.
-    """
-
-    def __init__(self, source: Source, settings: Settings, order: Order):
-        self.source, self.settings, self.order = source, settings, order
+class AnyoneSamples(Samples):
+    """Requests to samples of either stage."""
 
     def __getitem__(self, request: Request) -> Sample:
         data, seed = self.settings.data, self.settings.training.seed

@@ -18,8 +18,8 @@ from ..animate_anyone.denoising_unet import denoise
 from ..animate_anyone.reference_net import write_reference
 from .anyone_loss import noised, offset_noise, velocity, weighted_loss
 from .anyone_settings import Anyone
-from .frozen import Frozen, Posterior
-from .step import Batch
+from .frozen import Frozen
+from .step import Batch, encoded
 
 
 class AnyoneNetworks(nn.Module):
@@ -86,19 +86,11 @@ def conditions_of(sample: Batch, frozen: Frozen | None, _sigma_dtype: torch.dtyp
         latents [b f 4 h w] and reference_latents [b 4 h w], both scaled, image_embedding [b 1 d],
         poses [b f 3 H W] in [0, 1], noise, noise_offset [b 4], timestep [b], dropped [b], all alike.
     """
-    if frozen is None:
-        target = Posterior(sample["target_mean"], sample["target_std"])
-        reference = Posterior(sample["reference_mean"], sample["reference_std"])
-        embedding = sample["image_embedding"]
-    else:
-        target = frozen.posterior(sample["pixels"].flatten(0, 1))
-        target = Posterior(*(part.unflatten(0, sample["pixels"].shape[:2]) for part in target))
-        reference = frozen.posterior(sample["reference"])
-        embedding = frozen.image_embedding(sample["clip_pixels"])
+    target, reference, embedding = encoded(sample, frozen)
     return {
         "latents": target.target(sample["posterior_noise"]),
         "reference_latents": reference.target(sample["reference_posterior_noise"]),
-        "image_embedding": embedding.float()[:, None],
+        "image_embedding": embedding,
         "poses": sample["poses"].permute(0, 1, 4, 2, 3).float() / 255,
         **{name: sample[name] for name in ("noise", "noise_offset", "timestep", "dropped")},
     }

@@ -75,6 +75,28 @@ def conditions_of(sample: Batch, frozen: Frozen | None, sigma_dtype: torch.dtype
         latents [b f 4 h w] scaled, image_latents [b 4 h w] not scaled, image_embedding [b 1 d], identity [b e],
         poses [b f 3 H W] in [-1, 1], face_masks [b f 1 H W] or at latent size, noise, sigma [b], drop [b].
     """
+    target, reference, embedding = encoded(sample, frozen)
+    poses = sample["poses"]
+    return {
+        "latents": target.target(sample["posterior_noise"]),
+        "image_latents": reference.sample(sample["reference_posterior_noise"]),
+        "image_embedding": embedding,
+        "identity": sample["identity"],
+        "poses": poses if poses.is_floating_point() else poses.permute(0, 1, 4, 2, 3).float() / 127.5 - 1,
+        "face_masks": sample["face_masks"].float(),
+        "noise": sample["noise"],
+        "sigma": sample["sigma"].to(sigma_dtype).float(),
+        "drop": sample["drop"],
+    }
+
+
+def encoded(sample: Batch, frozen: Frozen | None) -> tuple[Posterior, Posterior, Tensor]:
+    """Latents' distributions of targets [b f 4 h w] and references [b 4 h w], and image embeddings [b 1 d] in float32.
+
+    Args:
+        sample: collated.
+        frozen: encodes the pictures; None where the sample comes from the cache.
+    """
     if frozen is None:
         target = Posterior(sample["target_mean"], sample["target_std"])
         reference = Posterior(sample["reference_mean"], sample["reference_std"])
@@ -84,15 +106,4 @@ def conditions_of(sample: Batch, frozen: Frozen | None, sigma_dtype: torch.dtype
         target = Posterior(*(part.unflatten(0, sample["pixels"].shape[:2]) for part in target))
         reference = frozen.posterior(sample["reference"])
         embedding = frozen.image_embedding(sample["clip_pixels"])
-    poses = sample["poses"]
-    return {
-        "latents": target.target(sample["posterior_noise"]),
-        "image_latents": reference.sample(sample["reference_posterior_noise"]),
-        "image_embedding": embedding.float()[:, None],
-        "identity": sample["identity"],
-        "poses": poses if poses.is_floating_point() else poses.permute(0, 1, 4, 2, 3).float() / 127.5 - 1,
-        "face_masks": sample["face_masks"].float(),
-        "noise": sample["noise"],
-        "sigma": sample["sigma"].to(sigma_dtype).float(),
-        "drop": sample["drop"],
-    }
+    return target, reference, embedding.float()[:, None]
