@@ -57,17 +57,9 @@ def face_close() -> Image:
     return portrait().crop((left - 12, top - 12, right + 12, bottom + 12)).resize((SIDE, SIDE))
 
 
-def puppet() -> list[Image]:
-    """A drawn person and its dance."""
-    from puppet_pictures import skeletons
-
-    return [picture.resize((SIDE, SIDE)) for picture in skeletons()]
-
-
 def main() -> None:
     folder = REPOSITORY / "workflows"
     pictures = {
-        "animate-anyone": row(puppet(), "Animate Anyone: a drawn person, no model files needed"),
         "animate-anyone-photo": row([portrait(), *skeletons(4, 3)], "Animate Anyone: one photo + keypoints"),
         "animate-from-keypoints": row([portrait(), *skeletons(3, 3)], "one photo + keypoints"),
         "long-clip": row([portrait(), *skeletons(12, 4)], "one photo + any number of frames, in windows"),

@@ -1,11 +1,11 @@
 #!/usr/bin/env python3
 """Makes every picture of Demo Puppet and the small demo model that the documents show.
 
-    python3 scripts/puppet_pictures.py                        runs scripts/demo.py first, for the results
-    python3 scripts/puppet_pictures.py --demo demo_output     takes the results of a demo that has run
-    python3 scripts/puppet_pictures.py --no-results           what needs no weights; the thumbnail shows skeletons
+    python3 scripts/puppet_pictures.py                 runs scripts/demo.py first, once for each of its workflows
+    python3 scripts/puppet_pictures.py --demos DIR     takes the results of such runs: DIR/NAME of each workflow
+    python3 scripts/puppet_pictures.py --no-results    what needs no weights; the thumbnails show skeletons
 
-Writes web/docs/puppets.jpg and workflows/dancing-puppet.jpg, and from results docs/contact_sheet.jpg and
+Writes web/docs/puppets.jpg and the thumbnails of the workflows below, and from results docs/contact_sheet.jpg and
 docs/dancing_puppet.gif.
 """
 
@@ -34,12 +34,18 @@ SHOWN = [
     (1_000_021, "full"),
 ]
 THUMBNAIL_FRAMES, SKELETONS_AT = (5, 10), 512
+DANCE = "dancing-puppet"
+CAPTIONS = {
+    DANCE: "needs no downloads: a drawn person dances, made by the small demo model",
+    "animate-anyone": "Animate Anyone, needs no downloads: made by its small demo model",
+}
+"""Of the thumbnails, by workflow."""
 
 
 def arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     source = parser.add_mutually_exclusive_group()
-    source.add_argument("--demo", type=Path, help="output folder of a demo that has run")
+    source.add_argument("--demos", type=Path, help="folder with the output of a demo of each workflow")
     source.add_argument("--no-results", action="store_true", help="only what needs no weights")
     return parser.parse_args()
 
@@ -99,6 +105,11 @@ def save(picture: Image, path: str) -> None:
     print(path)
 
 
+def run_demo(workflow: str, out: Path) -> None:
+    command = [sys.executable, REPOSITORY / "scripts" / "demo.py", "--out", out]
+    subprocess.run([*command, "--workflow", REPOSITORY / "workflows" / f"{workflow}.json"], check=True)
+
+
 def main() -> int:
     options = arguments()
     environment = env.find()
@@ -111,18 +122,19 @@ def main() -> int:
     sys.path.append(str(importable_core()))
     save(people(), "web/docs/puppets.jpg")
     if options.no_results:
-        save(
-            thumbnail(skeletons(), "needs no model files: a drawn person dances"),
-            "workflows/dancing-puppet.jpg",
-        )
+        for workflow in CAPTIONS:
+            save(
+                thumbnail(skeletons(), "needs no downloads: a drawn person dances"),
+                f"workflows/{workflow}.jpg",
+            )
         return 0
-    demo = options.demo or REPOSITORY / "demo_output"
-    if options.demo is None:
-        subprocess.run([sys.executable, REPOSITORY / "scripts/demo.py", "--out", demo], check=True)
-    caption = "needs no downloads: a drawn person dances, made by the small demo model"
-    save(thumbnail(results(demo), caption), "workflows/dancing-puppet.jpg")
-    save(Image.open(demo / "contact_sheet.png"), "docs/contact_sheet.jpg")
-    shutil.copyfile(demo / "side_by_side.gif", REPOSITORY / "docs/dancing_puppet.gif")
+    demos = options.demos or REPOSITORY / "demo_output"
+    for workflow, caption in CAPTIONS.items():
+        if options.demos is None:
+            run_demo(workflow, demos / workflow)
+        save(thumbnail(results(demos / workflow), caption), f"workflows/{workflow}.jpg")
+    save(Image.open(demos / DANCE / "contact_sheet.png"), "docs/contact_sheet.jpg")
+    shutil.copyfile(demos / DANCE / "side_by_side.gif", REPOSITORY / "docs/dancing_puppet.gif")
     return 0
 
 

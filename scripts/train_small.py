@@ -31,7 +31,7 @@ TRAINER = ("-m", "stableanimator_core.training")
 TWO_PROCESSES = ("-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2")
 STEPS = {"vae": 10318, "recogniser": 168, "image-encoder": 627, "judge": 441, "joints": 1930}
 """Steps of the shipped weights, as their logs say."""
-RUNS = ("1-appearance", "2-pose", "3-identity", "anyone-1", "anyone-2")
+RUNS = ("1-appearance", "2-pose", "3-identity", "4-longer", "anyone-1", "anyone-2", "anyone-3", "anyone-4")
 """Runs of the trainer, each with a file of its name in configs/small, which writes into run-NAME."""
 PERSONS, CLIPS, FRAMES = 1500, 1500, 18
 VALIDATION_FIRST = 900_000
@@ -116,8 +116,8 @@ def last_checkpoint(folder: Path, run: str) -> Path | None:
 def collect(folder: Path) -> None:
     """The finished files and logs into weights/small."""
     small, halve = folder / "small", ("-m", f"{SMALL}.halve")
-    run_python(*halve, str(last_checkpoint(folder, "3-identity")), str(LAST))
-    run_python(*halve, str(last_checkpoint(folder, "anyone-2")), str(LAST / "animate_anyone"))
+    run_python(*halve, str(last_checkpoint(folder, "4-longer")), str(LAST))
+    run_python(*halve, str(last_checkpoint(folder, "anyone-4")), str(LAST / "animate_anyone"))
     shutil.copytree(small / "SVD", LAST / "SVD", dirs_exist_ok=True)
     for name in ("face_recognizer", "judge", "joints"):
         shutil.copy(small / f"{name}.safetensors", LAST)

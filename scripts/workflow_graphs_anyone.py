@@ -26,8 +26,8 @@ _PUPPET = """## Animate Anyone, with a drawn person
 Nothing to install: press **Run**. The second system of this pack, with the **small demo model** of its own. It
 knows drawn figures at 128 x 128 only, **not photos**; for those open **animate-anyone-photo**.
 
-No part of it looks at the face: it keeps clothes, hair and background. Where the face matters most, use
-StableAnimator (**dancing-puppet**, **animate-from-keypoints**)."""
+It reads clothes, hair and background out of the picture, and has no part that looks at the face. Where the face
+matters most, use StableAnimator (**dancing-puppet**, **animate-from-keypoints**)."""
 
 _PHOTO = """## Animate Anyone, with a photo
 

@@ -59,7 +59,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--size", type=int, default=128, help="side of the frames, a multiple of 64")
     add("--steps", type=int, default=20, help="denoising steps")
     add("--guidance", type=float, default=1.5, help="guidance scale")
-    add("--anyone-guidance", type=float, default=AnyoneOptions.guidance, help="of Animate Anyone")
+    add("--anyone-guidance", type=float, default=2.0, help="of Animate Anyone")
     add("--strength", type=float, default=1.0, help="strength of the ID adapter")
     add(
         "--hjb-rate",

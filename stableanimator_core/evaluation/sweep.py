@@ -11,13 +11,14 @@ from itertools import product
 
 from ..errors import InputError
 from ..models.unet import AdapterOptions
+from .anyone import AnyoneSystem
 from .judging import MEASURES
 from .networks import Networks
 from .stored import Results
 from .summary import summarise
-from .systems import Settings, StableAnimator, System
+from .systems import Settings, StableAnimator, System, build_systems
 
-AXES = ("steps", "guidance", "strength", "hjb_rate", "hjb_iterations")
+AXES = ("steps", "guidance", "strength", "hjb_rate", "hjb_iterations", "anyone_guidance")
 TOLERANCE_DB = 0.3
 """Among settings at most this much below the best PSNR the one with the highest likeness is proposed."""
 COLUMNS = ("psnr", "face_psnr", "ssim", "features", "pose", "csim_climbed", "csim_climbed_truth")
@@ -46,11 +47,41 @@ def parse_axes(words: Sequence[str]) -> dict[str, list[float]]:
 def sweep_systems(
     axes: Mapping[str, Sequence[float]], networks: Networks, settings: Settings
 ) -> list[System]:
-    """The model with every combination of the values; with an axis of HJB also with the face optimisation."""
+    """The model with every combination of the values; with an axis of HJB also with the face optimisation.
+
+    With the axis `anyone_guidance` it is Animate Anyone, which has of the others the steps alone.
+
+    Raises:
+        InputError: an axis that Animate Anyone has not beside its guidance.
+        WeightsError: Animate Anyone is asked for and its files are not there.
+    """
+    if "anyone_guidance" in axes:
+        return _anyone_systems(axes, networks, settings)
     return [
         _system(dict(zip(axes, values, strict=True)), networks, settings)
         for values in product(*axes.values())
     ]
+
+
+def _anyone_systems(
+    axes: Mapping[str, Sequence[float]], networks: Networks, settings: Settings
+) -> list[System]:
+    if foreign := axes.keys() - {"anyone_guidance", "steps"}:
+        remedy = "give anyone_guidance, with steps or alone"
+        raise InputError("--sweep", f"Animate Anyone has no {', '.join(sorted(foreign))}", remedy)
+    animated = build_systems(["animate_anyone"], networks, settings)[0]
+    assert isinstance(animated, AnyoneSystem)
+    found = []
+    for chosen in product(*axes.values()):
+        values = dict(zip(axes, chosen, strict=True))
+        steps = int(values.get("steps", settings.anyone.num_steps))
+        options = replace(settings.anyone, guidance=values["anyone_guidance"], num_steps=steps)
+        found.append(replace(animated, options=options, name=_name(values)))
+    return found
+
+
+def _name(values: Mapping[str, float]) -> str:
+    return "_".join(f"{key}{value:g}" for key, value in values.items())
 
 
 def _system(values: Mapping[str, float], networks: Networks, settings: Settings) -> System:
@@ -67,8 +98,7 @@ def _system(values: Mapping[str, float], networks: Networks, settings: Settings)
             learning_rate=values.get("hjb_rate", settings.hjb.learning_rate),
             iterations=int(values.get("hjb_iterations", settings.hjb.iterations)),
         )
-    name = "_".join(f"{key}{value:g}" for key, value in values.items())
-    return StableAnimator(name, networks, options, hjb)
+    return StableAnimator(_name(values), networks, options, hjb)
 
 
 def proposal(results: Results) -> str | None:

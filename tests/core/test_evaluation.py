@@ -231,6 +231,16 @@ def test_a_sweep_crosses_its_axes_and_the_judge_takes_no_part(networks, weights)
         parse_axes(["steps=few"])
 
 
+def test_a_sweep_of_animate_anyone_has_its_own_guidance():
+    networks, settings = Networks.load(small_model.folder(), with_judge=False), Settings()
+    systems = sweep_systems({"anyone_guidance": [1, 2], "steps": [4]}, networks, settings)
+    assert [system.name for system in systems] == ["anyone_guidance1_steps4", "anyone_guidance2_steps4"]
+    assert [(s.options.guidance, s.options.num_steps) for s in systems] == [(1, 4), (2, 4)]
+    assert len({system.fingerprint for system in systems}) == 2
+    with pytest.raises(InputError, match="has no strength"):
+        sweep_systems({"anyone_guidance": [1], "strength": [1]}, networks, settings)
+
+
 def test_the_proposal_is_the_likest_of_those_near_the_best_picture():
     def row(psnr: float, likeness: float) -> dict:
         return {"0": {"psnr": psnr, "csim_climbed": likeness}, "1": {"psnr": psnr, "csim_climbed": likeness}}
