@@ -11,13 +11,12 @@ call of a run does; "ours" finds them.
 
 from __future__ import annotations
 
-import argparse
 from dataclasses import dataclass
 from typing import Any
 
 import diffusers
 import torch
-from denoise import GIB, Measured, measure
+from side_by_side import GIB, Measured, measure, parser, plan
 from torch import Tensor
 
 from stableanimator_core.animate_anyone.attention import Reference
@@ -28,8 +27,6 @@ from stableanimator_core.animate_anyone.walk import walk
 
 STEPS = 25
 TOKEN_WIDTH = 768
-MEDIUM = (64, 128, 256, 256)
-FULL = (320, 640, 1280, 1280)
 FULL_SIZES = ((768, 512), (1024, 576))  # height, width
 PAIR = (False, True)
 
@@ -45,43 +42,15 @@ class Inputs:
 
 
 def main() -> None:
-    options = parse()
-    if options.threads:
-        torch.set_num_threads(options.threads)
-    device = torch.device(options.device)
-    dtype = getattr(torch, options.dtype or ("float16" if device.type == "cuda" else "float32"))
-    widths = FULL if options.full_size else MEDIUM
-    if options.size:
-        sizes = [(options.size[1], options.size[0])]
-    else:
-        sizes = list(FULL_SIZES) if options.full_size else [(256, 256)]
-    frames = options.frames or (24 if options.full_size else 8)
-    name = (
-        torch.cuda.get_device_name(device)
-        if device.type == "cuda"
-        else f"CPU, {torch.get_num_threads()} threads"
-    )
-    print(f"{name}, {dtype}, torch {torch.__version__}, widths {widths}, {frames} frames")
+    options = parser(__doc__)
+    options.add_argument("--frames", type=int, help="frames of the window; 24, or 8 for the medium network")
+    given = options.parse_args()
+    chosen, frames = plan(given, FULL_SIZES), given.frames or (24 if given.full_size else 8)
+    print(f"{chosen}, {frames} frames")
     with torch.no_grad():
-        unet, net = build(widths, device, dtype)
-        for height, width in sizes:
-            report(unet, net, frames, height, width, options.repeats)
-
-
-def parse() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
-    parser.add_argument(
-        "--full-size", action="store_true", help="the real widths; else a network of 1/5 the width"
-    )
-    parser.add_argument("--frames", type=int, help="frames of the window; 24, or 8 for the medium network")
-    parser.add_argument("--size", type=int, nargs=2, metavar=("W", "H"), help="pixels, multiples of 8")
-    parser.add_argument("--dtype", choices=("float32", "float16", "bfloat16"))
-    parser.add_argument("--repeats", type=int, default=5, help="runs per measurement; the fastest counts")
-    parser.add_argument("--threads", type=int, help="CPU threads; torch's own choice if left out")
-    return parser.parse_args()
+        unet, net = build(chosen.widths, chosen.device, chosen.dtype)
+        for height, width in chosen.sizes:
+            report(unet, net, frames, height, width, given.repeats)
 
 
 def build(widths: tuple[int, ...], device: torch.device, dtype: torch.dtype) -> tuple[Any, Any]:

@@ -14,14 +14,12 @@ from __future__ import annotations
 
 import argparse
 import copy
-import ctypes
-import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import torch
+from side_by_side import GIB, Measured, device_name, measure, parser, plan
 from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
@@ -29,10 +27,7 @@ from stableanimator_core.models.pose_net import PoseNet
 from stableanimator_core.models.unet import build_unet, denoise, set_plain
 
 STEPS = 25
-GIB = 1 << 30
 TOKEN_WIDTH = 1024
-MEDIUM = (64, 128, 256, 256)
-FULL = (320, 640, 1280, 1280)
 FULL_SIZES = ((512, 512), (1024, 576))  # height, width
 PEAK_FLOPS = {"H200": 790e12, "H100": 790e12, "A100": 312e12, "4090": 165e12}  # dense 16-bit, achievable
 
@@ -49,53 +44,22 @@ class Setup:
     dtype: torch.dtype
 
 
-@dataclass(frozen=True)
-class Measured:
-    """The fastest of several runs, and the memory it needed beyond what was there before."""
-
-    seconds: float
-    peak_bytes: int | None
-
-
 def main() -> None:
     options = parse()
-    if options.threads:
-        torch.set_num_threads(options.threads)
-    device = torch.device(options.device)
-    dtype = getattr(torch, options.dtype or ("float16" if device.type == "cuda" else "float32"))
-    widths = FULL if options.full_size else MEDIUM
-    if options.size:
-        sizes = [(options.size[1], options.size[0])]
-    else:
-        sizes = list(FULL_SIZES) if options.full_size else [(256, 256)]
-    name = (
-        torch.cuda.get_device_name(device)
-        if device.type == "cuda"
-        else f"CPU, {torch.get_num_threads()} threads"
-    )
-    print(f"{name}, {dtype}, torch {torch.__version__}, widths {widths}, {options.frames} frames")
+    chosen = plan(options, FULL_SIZES)
+    print(f"{chosen}, {options.frames} frames")
     with torch.no_grad():
-        networks = build(widths, device, dtype)
-        for height, width in sizes:
-            setup = Setup(widths, options.frames, height, width, device, dtype)
+        networks = build(chosen.widths, chosen.device, chosen.dtype)
+        for height, width in chosen.sizes:
+            setup = Setup(chosen.widths, options.frames, height, width, chosen.device, chosen.dtype)
             report(setup, networks, options.repeats, options.compile)
 
 
 def parse() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
-    parser.add_argument(
-        "--full-size", action="store_true", help="the real widths; else a network of 1/5 the width"
-    )
-    parser.add_argument("--compile", action="store_true", help="also measure our path under torch.compile")
-    parser.add_argument("--frames", type=int, default=16)
-    parser.add_argument("--size", type=int, nargs=2, metavar=("W", "H"), help="pixels, multiples of 64")
-    parser.add_argument("--dtype", choices=("float32", "float16", "bfloat16"))
-    parser.add_argument("--repeats", type=int, default=5, help="runs per measurement; the fastest counts")
-    parser.add_argument("--threads", type=int, help="CPU threads; torch's own choice if left out")
-    return parser.parse_args()
+    options = parser(__doc__)
+    options.add_argument("--compile", action="store_true", help="also measure our path under torch.compile")
+    options.add_argument("--frames", type=int, default=16)
+    return options.parse_args()
 
 
 def build(widths: tuple[int, ...], device: torch.device, dtype: torch.dtype) -> tuple[Any, Any, PoseNet]:
@@ -197,7 +161,7 @@ def print_clip(setup: Setup, plain: Any, results: dict[str, dict[str, Measured]]
 def peak_flops(setup: Setup) -> float:
     """Operations per second: a known card's figure, else what a large matrix product reaches here."""
     if setup.device.type == "cuda":
-        name = torch.cuda.get_device_name(setup.device)
+        name = device_name(setup.device)
         known = [flops for card, flops in PEAK_FLOPS.items() if card in name]
         if known and setup.dtype != torch.float32:
             return known[0]
@@ -205,53 +169,6 @@ def peak_flops(setup: Setup) -> float:
     matrix = torch.randn(side, side, device=setup.device, dtype=setup.dtype)
     seconds = measure({"": lambda: matrix @ matrix}, 5, setup.device)[""].seconds
     return 2 * side**3 / seconds
-
-
-def measure(
-    functions: dict[str, Callable[[], Tensor]], repeats: int, device: torch.device
-) -> dict[str, Measured]:
-    """Fastest time of each function; they take turns, so that a busy machine hurts all of them alike."""
-    peaks = {}
-    for name, function in functions.items():
-        function()  # warm up, and compile
-        peaks[name] = peak_memory(function, device)
-    seconds: dict[str, float] = dict.fromkeys(functions, float("inf"))
-    for _ in range(repeats):
-        for name, function in functions.items():
-            seconds[name] = min(seconds[name], timed(function, device))
-    return {name: Measured(seconds[name], peaks[name]) for name in functions}
-
-
-def timed(function: Callable[[], Tensor], device: torch.device) -> float:
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)
-    start = time.perf_counter()
-    function()
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)
-    return time.perf_counter() - start
-
-
-def peak_memory(function: Callable[[], Tensor], device: torch.device) -> int | None:
-    """Bytes needed beyond what was in use before; None where the system does not tell."""
-    if device.type == "cuda":
-        torch.cuda.reset_peak_memory_stats(device)
-        before = torch.cuda.memory_allocated(device)
-        function()
-        return torch.cuda.max_memory_allocated(device) - before
-    try:
-        ctypes.CDLL(None).malloc_trim(0)  # Linux: give freed memory back, or the run would use it unseen,
-        Path("/proc/self/clear_refs").write_text("5")  # and forget the largest resident size so far
-    except (OSError, AttributeError):
-        return None
-    before = resident_bytes("VmRSS")
-    function()
-    return resident_bytes("VmHWM") - before
-
-
-def resident_bytes(field: str) -> int:
-    lines = Path("/proc/self/status").read_text().splitlines()
-    return 1024 * int(next(line for line in lines if line.startswith(field)).split()[1])
 
 
 if __name__ == "__main__":

@@ -54,7 +54,9 @@ def main() -> None:
     precision = options.precision or ("fp16" if device.type == "cuda" else "no")
     networks, frozen = build(shape, options, device, DTYPES[precision])
     learning = sum(p.numel() for p in networks.parameters() if p.requires_grad)
-    print(f"{named(device)}, torch {torch.__version__}, {precision}, {learning / 1e6:.1f} M parameters learn")
+    print(
+        f"{device_name(device)}, torch {torch.__version__}, {precision}, {learning / 1e6:.1f} M parameters learn"
+    )
     for height, width in sizes:
         print(f"{width}x{height}, {options.batch} x {options.frames} frames")
         first = None
@@ -91,12 +93,6 @@ def parse() -> argparse.Namespace:
     options = parser.parse_args()
     options.frames = options.frames or (16 if options.full_size else 8)
     return options
-
-
-def named(device: torch.device) -> str:
-    if device.type == "cuda":
-        return torch.cuda.get_device_name(device)
-    return f"CPU, {torch.get_num_threads()} threads"
 
 
 def build(
