@@ -18,6 +18,7 @@ import time
 from typing import Any
 
 import torch
+from side_by_side import device_name
 
 from stableanimator_core.models.face_encoder import FaceEncoder
 from stableanimator_core.models.image_encoder import build_image_encoder

@@ -7,17 +7,9 @@ from types import SimpleNamespace
 import pytest
 import torch
 from anyone import HEIGHT, NAMES, WIDTH, clip, custom, ksample, noise_of, photo, sockets, system
+from hjb_inputs import SETTINGS, boxes_of_three_frames, face_in, recogniser_of
 
 FRAMES = 3
-SETTINGS = {
-    "mode": "exact",
-    "iterations": 2,
-    "learning_rate": 0.1,
-    "start_percent": 0.0,
-    "end_percent": 0.8,
-    "chunk": 2,
-    "budget_gib": 0.0,
-}
 
 
 @pytest.fixture(scope="module")
@@ -33,12 +25,8 @@ def made(pack, models) -> SimpleNamespace:
 @pytest.fixture(scope="module")
 def faces(pack) -> tuple:
     """Recogniser, photo, face, face boxes: the inputs that both HJB nodes share."""
-    box = pack.module("stableanimator_core.hjb.regions").Box
-    identity = torch.randn(512, generator=torch.Generator().manual_seed(1))
-    embed = pack.module("stableanimator_core.face.embed")
-    face = embed.FaceIdentity(identity, (10.0, 10.0, 60.0, 70.0), None, ())
-    recogniser = pack.LoadFaceRecognizer.execute("face_recognizer.safetensors").args[0]
-    return recogniser, photo(), face, [[box(8, 50, 10, 48)], [], [box(0, 40, 20, 64)]]
+    face = face_in(pack, (10.0, 10.0, 60.0, 70.0))
+    return recogniser_of(pack), photo(), face, boxes_of_three_frames(pack)
 
 
 def sampler_and_run(pack, models, faces, sampler=None, **changes):

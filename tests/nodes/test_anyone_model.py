@@ -20,7 +20,7 @@ from anyone import (
     sockets,
     system,
 )
-from test_model import forward_sizes
+from watching import assert_a_third_of_the_memory_is_enough, forward_sizes
 
 FRAMES = 3
 
@@ -185,13 +185,7 @@ def test_lora_reaches_the_network_and_leaves_it_again(core_comfy, models, made):
 
 
 def test_a_third_of_the_memory_is_enough_and_changes_nothing(core_comfy, models, made):
-    plain = ksample(core_comfy, models.model, made)
-    patcher = models.model.clone()
-    patcher.unpatch_model(patcher.offload_device)
-    patcher.load(patcher.load_device, lowvram_model_memory=patcher.model_size() // 3)
-    assert patcher.model.model_lowvram
-    assert torch.equal(ksample(core_comfy, patcher, made), plain)
-    patcher.unpatch_model(patcher.offload_device)
+    assert_a_third_of_the_memory_is_enough(models.model, lambda model: ksample(core_comfy, model, made))
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])

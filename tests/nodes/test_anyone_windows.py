@@ -8,7 +8,7 @@ import pytest
 import torch
 from anyone import MAX_FRAMES, clip, custom, ksample, largest, noise_of, sockets, system
 from test_anyone_model import from_core
-from test_model import forward_sizes
+from watching import forward_sizes, skeletons_seen
 
 WINDOW, OVERLAP = 6, 2
 
@@ -57,15 +57,7 @@ def test_closed_and_open_differ_in_a_long_clip(pack, core_comfy, models):
 def test_each_window_sees_its_own_skeletons_over_the_end_too(pack, core_comfy, models, monkeypatch):
     made = clip(pack, models, 9)
     features = made.positive[0][1]["stableanimator_pose"].features
-    seen = []
-    unet = models.model.model.diffusion_model
-    forward = unet._forward
-
-    def looking(x, *args, pose_features, **options):
-        seen.append(pose_features)
-        return forward(x, *args, pose_features=pose_features, **options)
-
-    monkeypatch.setattr(unet, "_forward", looking)
+    seen = skeletons_seen(models, monkeypatch)
     ksample(core_comfy, windowed(pack, models), made, steps=1)
     expected = [[0, 1, 2, 3, 4, 5], [4, 5, 6, 7, 8, 0], [8, 0, 1, 2, 3, 4]]
     assert len(seen) == len(expected)

@@ -6,17 +6,9 @@ from types import SimpleNamespace
 
 import pytest
 import torch
+from hjb_inputs import SETTINGS, boxes_of_three_frames, face_in, recogniser_of
 
 FRAMES, SIDE = 3, 64
-SETTINGS = {
-    "mode": "exact",
-    "iterations": 2,
-    "learning_rate": 0.1,
-    "start_percent": 0.0,
-    "end_percent": 0.8,
-    "chunk": 2,
-    "budget_gib": 0.0,
-}
 
 
 @pytest.fixture(scope="module")
@@ -26,10 +18,7 @@ def portrait() -> torch.Tensor:
 
 @pytest.fixture(scope="module")
 def face(pack: SimpleNamespace):
-    identity = torch.randn(512, generator=torch.Generator().manual_seed(1))
-    return pack.module("stableanimator_core.face.embed").FaceIdentity(
-        identity, (20.0, 20.0, 60.0, 70.0), None, ()
-    )
+    return face_in(pack, (20.0, 20.0, 60.0, 70.0))
 
 
 @pytest.fixture(scope="module")
@@ -45,13 +34,12 @@ def clip(pack, models, face, portrait) -> SimpleNamespace:
 
 @pytest.fixture(scope="module")
 def recognizer(pack):
-    return pack.LoadFaceRecognizer.execute("face_recognizer.safetensors").args[0]
+    return recogniser_of(pack)
 
 
 @pytest.fixture(scope="module")
 def face_boxes(pack):
-    box = pack.module("stableanimator_core.hjb.regions").Box
-    return [[box(8, 50, 10, 48)], [], [box(0, 40, 20, 64)]]  # the second frame shows no face
+    return boxes_of_three_frames(pack)
 
 
 def hjb_sampler(pack, models, recognizer, portrait, face, face_boxes, **changes):

@@ -6,6 +6,7 @@ from types import SimpleNamespace
 
 import pytest
 import torch
+from watching import assert_a_third_of_the_memory_is_enough, forward_sizes
 
 FRAMES, SIDE = 3, 64
 
@@ -52,20 +53,6 @@ def sample(
             model, seed, steps, cfg, sampler, scheduler, clip.positive, clip.negative, clip.latent
         )
     return result[0]["samples"]
-
-
-def forward_sizes(models, monkeypatch) -> list[int]:
-    """A list that fills with the batch size of every forward of the network."""
-    sizes: list[int] = []
-    unet = models.model.model.diffusion_model
-    forward = unet._forward
-
-    def noting(x, *args, **options):
-        sizes.append(len(x))
-        return forward(x, *args, **options)
-
-    monkeypatch.setattr(unet, "_forward", noting)
-    return sizes
 
 
 def sampler_names() -> list[str]:
@@ -150,13 +137,7 @@ def test_lora_patches_reach_the_network_and_leave_it_again(core_comfy, models, c
 
 
 def test_a_third_of_the_memory_is_enough_and_changes_nothing(core_comfy, models, clip):
-    plain = sample(core_comfy, models.model, clip)
-    patcher = models.model.clone()
-    patcher.unpatch_model(patcher.offload_device)
-    patcher.load(patcher.load_device, lowvram_model_memory=patcher.model_size() // 3)
-    assert patcher.model.model_lowvram
-    assert torch.equal(sample(core_comfy, patcher, clip), plain)
-    patcher.unpatch_model(patcher.offload_device)
+    assert_a_third_of_the_memory_is_enough(models.model, lambda model: sample(core_comfy, model, clip))
 
 
 def test_torch_compile_model_gives_the_same_latents(core_comfy, models, clip, monkeypatch):

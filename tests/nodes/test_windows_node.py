@@ -7,6 +7,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 from test_model import make_clip, sample
+from watching import forward_sizes, skeletons_seen
 
 WINDOW, OVERLAP = 16, 4
 
@@ -14,13 +15,7 @@ WINDOW, OVERLAP = 16, 4
 @pytest.fixture
 def sizes(models: SimpleNamespace, monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """How many pictures the network was given in each call, both guidance halves together."""
-    seen: list[int] = []
-    unet = models.model.model.diffusion_model
-    forward = unet._forward
-    monkeypatch.setattr(
-        unet, "_forward", lambda x, *args, **options: seen.append(len(x)) or forward(x, *args, **options)
-    )
-    return seen
+    return forward_sizes(models, monkeypatch)
 
 
 def windowed(pack, model, size: int = WINDOW, overlap: int = OVERLAP):
@@ -56,15 +51,7 @@ def test_windows_of_a_long_clip_are_not_the_plain_run(core_comfy, pack, models):
 def test_each_window_sees_its_own_skeletons(core_comfy, pack, models, monkeypatch):
     clip = make_clip(pack, models, 9)
     features = clip.positive[0][1]["stableanimator_pose"].features
-    seen = []
-    unet = models.model.model.diffusion_model
-    forward = unet._forward
-
-    def looking(x, *args, pose_features, **options):
-        seen.append(pose_features)
-        return forward(x, *args, pose_features=pose_features, **options)
-
-    monkeypatch.setattr(unet, "_forward", looking)
+    seen = skeletons_seen(models, monkeypatch)
     sample(core_comfy, windowed(pack, models.model, 4, 2), clip, steps=1)
     windows = [[0, 1, 2, 3], [0, 3, 4, 5], [0, 5, 6, 7], [0, 6, 7, 8]]
     assert len(seen) == len(windows)
@@ -162,15 +149,7 @@ def test_cores_own_context_windows_work_too(schedule, core_comfy, core_windows, 
 def test_cores_own_context_windows_slice_the_skeletons(core_comfy, core_windows, pack, models, monkeypatch):
     clip = make_clip(pack, models, 6)
     features = clip.positive[0][1]["stableanimator_pose"].features
-    seen = []
-    unet = models.model.model.diffusion_model
-    forward = unet._forward
-
-    def looking(x, *args, pose_features, **options):
-        seen.append(pose_features)
-        return forward(x, *args, pose_features=pose_features, **options)
-
-    monkeypatch.setattr(unet, "_forward", looking)
+    seen = skeletons_seen(models, monkeypatch)
     model = core_windows(models.model, 3, 0, "batched")
     sample(core_comfy, model, clip, steps=1)
     given = [half for rows in seen for half in rows.unflatten(0, (2, 3)) if half.any()]
