@@ -50,7 +50,7 @@ def test_paths_start_at_the_file_and_may_be_absolute(tmp_path):
     assert settings.networks.svd == Path("/models/SVD")
 
 
-@pytest.mark.parametrize("name", ["train-official", "finetune"])
+@pytest.mark.parametrize("name", ["train-official", "finetune", "animate-anyone-1", "animate-anyone-2"])
 def test_the_shipped_configurations_are_valid(name):
     settings = read_settings(CONFIGS / f"{name}.toml")
     assert settings.training.gradient_checkpointing
@@ -70,6 +70,21 @@ def test_the_official_configuration_is_the_published_training():
         False,
         0,
     )
+
+
+def test_the_configurations_of_animate_anyone_are_its_published_training():
+    first, second = (read_settings(CONFIGS / f"animate-anyone-{stage}.toml") for stage in (1, 2))
+    assert [(s.system, s.stage) for s in (first, second)] == [("animate-anyone", 1), ("animate-anyone", 2)]
+    assert [(b.width, b.height) for b in first.data.buckets + second.data.buckets] == [(768, 768), (512, 512)]
+    assert (first.training.steps, first.training.batch_size, first.data.num_frames) == (30_000, 4, 1)
+    assert (second.training.steps, second.training.batch_size) == (10_000, 1)
+    assert (second.data.num_frames, second.data.stride) == (24, 4)
+    assert (first.anyone.crop_scale, second.anyone.crop_scale) == (0.9, 1.0)
+    for settings in (first, second):
+        a = settings.anyone
+        assert (a.noise_offset, a.snr_gamma, a.min_distance, a.betas) == (0.05, 5.0, 30, "scaled_linear")
+        assert (settings.optimizer.max_grad_norm, settings.training.mixed_precision) == (1.0, "fp16")
+    assert second.anyone.start == first.output
 
 
 @pytest.mark.parametrize(
