@@ -43,7 +43,7 @@ def demo_puppet(
     """A person's portrait and, with the same build, camera and place, the skeletons of a generated dance.
 
     Args:
-        person: who it is; from `__main__.HELD_OUT` on nobody was trained on.
+        person: who it is; from `training_set.HELD_OUT` on nobody was trained on.
         motion_seed: the dance, the outfit and the place.
         num_frames: skeletons, 1..`MOST_FRAMES`.
         size: side of the portrait in pixels, a multiple of 64 within `SIZES`.

@@ -134,7 +134,7 @@ def test_a_clip_is_the_same_every_time_and_its_reference_is_not_among_the_judged
 
 
 def test_test_and_validation_people_are_held_out_and_apart():
-    from stableanimator_core.puppets.__main__ import HELD_OUT
+    from stableanimator_core.puppets.training_set import HELD_OUT
 
     assert HELD_OUT <= clips.FIRST_TEST
     assert clips.FIRST_VALIDATION + 100_000 <= HELD_OUT

@@ -2,6 +2,8 @@
 
 import inspect
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -13,10 +15,11 @@ from stableanimator_core.evaluation import clips as evaluation
 from stableanimator_core.pose.keypoints import load_pose_json
 from stableanimator_core.pose.people import JOINT, Frame
 from stableanimator_core.puppets import make_clip
-from stableanimator_core.puppets.__main__ import HELD_OUT, main, write_set
+from stableanimator_core.puppets.__main__ import main
 from stableanimator_core.puppets.body import place
 from stableanimator_core.puppets.look import draw_person
 from stableanimator_core.puppets.recorded import _CHAINS, lift
+from stableanimator_core.puppets.training_set import HELD_OUT, write_set
 from stableanimator_core.training.settings import Bucket, Data
 from stableanimator_core.training.small.store import HELD_OUT_FROM, StorePlan
 from stableanimator_core.training.videos import Report, find_videos
@@ -103,6 +106,15 @@ def test_the_command_writes_what_the_trainer_reads(tmp_path, monkeypatch):
     bucket = Bucket("rec", 64, 64, "video_rec_path.txt")
     (videos,) = find_videos(Data(tmp_path / "set", (bucket,), num_frames=2), report)
     assert [len(video) for video in videos] == [3, 3, 3] and not report.dropped and not report.skipped
+
+
+def test_the_command_shares_the_work_among_processes(tmp_path):
+    """As a program of its own: a worker process cannot import what stands in the program's `__main__`."""
+    options = ["--persons", "3", "--frames", "1", "--size", "64", "--workers", "2", "--name", "val"]
+    command = [sys.executable, "-m", "stableanimator_core.puppets", str(tmp_path), *options]
+    subprocess.run(command, check=True, cwd=tmp_path)
+    assert sorted(path.name for path in (tmp_path / "val").iterdir()) == ["00001", "00002", "00003"]
+    assert len(list(tmp_path.rglob("frame_0.png"))) == 9
 
 
 @pytest.mark.parametrize(

@@ -88,7 +88,7 @@ def test_a_number_out_of_range_is_named_also_when_it_comes_over_a_link(changes, 
 
 
 def test_the_schemas_defaults_are_nobody_the_small_model_was_trained_on(pack):
-    held_out = pack.module("stableanimator_core.puppets.__main__").HELD_OUT
+    held_out = pack.module("stableanimator_core.puppets.training_set").HELD_OUT
     defaults = {node_input.id: getattr(node_input, "default", None) for node_input in schema(pack).inputs}
     assert defaults["person"] >= held_out and defaults["motion_seed"] >= held_out
     assert {**defaults, "num_frames": 4} == DEFAULTS
