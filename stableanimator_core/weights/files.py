@@ -110,7 +110,10 @@ def save_weights(
     part = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
+        part.touch()
+        permissions = part.stat().st_mode
         save_file(_separate(state), str(part), metadata=dict(metadata or {}))
+        part.chmod(permissions)  # safetensors makes files that only their owner may read
         os.replace(part, path)
     except (OSError, SafetensorError) as error:
         remedy = "check that the folder can be written and has room"

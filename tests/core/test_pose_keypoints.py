@@ -174,6 +174,9 @@ def test_files_are_written_whole_or_not_at_all(written, tmp_path, monkeypatch):
     frames = parse_pose_keypoints(written)
     save_pose_json(tmp_path / "poses.json", frames)
     same(load_pose_json(tmp_path / "poses.json"), frames, 1e-6)
+    (tmp_path / "plain").touch()
+    assert (tmp_path / "poses.json").stat().st_mode == (tmp_path / "plain").stat().st_mode
+    (tmp_path / "plain").unlink()
 
     def full_disk(*_):
         raise OSError("disk full")

@@ -170,6 +170,12 @@ def test_writing_is_all_or_nothing(tmp_path, monkeypatch):
     assert_equal(read_weights(path).state)
 
 
+def test_others_may_read_what_is_written_as_they_may_read_any_new_file(tmp_path):
+    save_weights(tmp_path / "x.safetensors", {"x": torch.zeros(1)})
+    (tmp_path / "plain").touch()
+    assert (tmp_path / "x.safetensors").stat().st_mode == (tmp_path / "plain").stat().st_mode
+
+
 def test_views_shared_and_transposed_tensors_are_written_in_full(tmp_path):
     base = torch.arange(12.0).reshape(3, 4)
     state = {"base": base, "same": base, "row": base[1], "turned": base.T}
