@@ -24,7 +24,8 @@ _OFFICIAL = {
 _PUPPET = """## Animate Anyone, with a drawn person
 
 Nothing to install: press **Run**. The second system of this pack, with the **small demo model** of its own. It
-knows drawn figures at 128 x 128 only, **not photos**; for those open **animate-anyone-photo**.
+knows drawn figures at 128 x 128 only, **not photos**, and had little training: it paints roughly. For photos open
+**animate-anyone-photo**.
 
 It reads clothes, hair and background out of the picture, and has no part that looks at the face. Where the face
 matters most, use StableAnimator (**dancing-puppet**, **animate-from-keypoints**)."""
