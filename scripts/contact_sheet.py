@@ -69,7 +69,7 @@ def save_moving(
 ) -> None:
     """A GIF of photo | skeleton | result that plays for ever."""
     side, frames = (MOVING_CELL, MOVING_CELL), []
-    for pose, result in zip(poses, results, strict=False):
+    for pose, result in zip(poses, results, strict=True):
         frame = Image.new("RGB", (3 * MOVING_CELL + 6, MOVING_CELL), BACKGROUND)
         for place, picture in enumerate((reference, pose, result)):
             shown = ImageOps.pad(picture.convert("RGB"), side, method=Image.Resampling.LANCZOS)

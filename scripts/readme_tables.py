@@ -73,9 +73,9 @@ def node_section(node: str, info: dict[str, Any]) -> str:
     if rows:
         lines += ["| input | type | default | what it does |", "|---|---|---|---|", *rows, ""]
     names, tooltips = info.get("output_name") or [], info.get("output_tooltips") or []
-    tooltips = [*tooltips, *[None] * len(names)]
+    tooltips = tooltips or [None] * len(names)
     if names:
-        rows = [output_row(*row) for row in zip(names, info["output"], tooltips, strict=False)]
+        rows = [output_row(*row) for row in zip(names, info["output"], tooltips, strict=True)]
         lines += ["| output | type | what it is |", "|---|---|---|", *rows, ""]
     return "\n".join(lines)
 

@@ -12,8 +12,8 @@ SIDE, DRAWN, SHOWN = 128, 512, 512  # the model's size, the skeletons' before th
 _TEXT = """## A dancing puppet
 
 Nothing to install: press **Run**. *Demo Puppet* draws a person and a dance; the **small demo model** that
-comes with the pack animates the portrait and keeps the face. Other numbers in *person* and *motion_seed* give
-other people and dances.
+comes with the pack animates the portrait. It holds on to the face as well as so small a model can: best near the
+portrait's own pose. Other numbers in *person* and *motion_seed* give other people and dances.
 
 The small model was trained on such drawn figures only, at 128 x 128: **it cannot animate photos**. For those
 add *Model Doctor*, get the official files it lists, and open **animate-from-keypoints**: the same nodes, other

@@ -10,6 +10,7 @@ Axes: f frames, H W pixels.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from itertools import pairwise
 
 import numpy as np
 import torch
@@ -145,7 +146,7 @@ def fill_gaps(boxes: FaceBoxes, longest: int) -> FaceBoxes:
     """
     filled = [list(frame) for frame in boxes]
     known = [index for index, frame in enumerate(boxes) if frame]
-    for before, after in zip(known, known[1:], strict=False):
+    for before, after in pairwise(known):
         gap = after - before - 1
         if not 0 < gap <= longest:
             continue

@@ -27,7 +27,6 @@ def training_cache(tmp_path_factory):
 @pytest.fixture
 def configured(training_root, training_weights, training_cache, tmp_path):
     """Settings of a run into `tmp_path/NAME`, from the cache unless told otherwise; accelerate is left as it was."""
-    pytest.importorskip("accelerate")
 
     def make(name="run", **changes):
         data = {"cache": str(training_cache), **changes.pop("data", {})}

@@ -1,6 +1,7 @@
 """Animate Anyone from photo to frames: official runs, bad input refused early, cancel, hooks, windows, DDIM."""
 
 from dataclasses import replace
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -139,7 +140,7 @@ def test_frames_of_several_windows_get_the_mean():
 def test_there_are_as_many_times_as_steps_and_none_is_negative(steps):
     times = ddim.trailing_timesteps(steps)
     assert len(times) == steps and times[0] == 999 and times[-1] >= 0
-    assert all(later < earlier for earlier, later in zip(times, times[1:], strict=False))
+    assert all(later < earlier for earlier, later in pairwise(times))
 
 
 def test_the_last_noise_level_holds_no_signal_and_the_first_stays():

@@ -26,7 +26,6 @@ from stableanimator_core.training.trainer import Trainer, train
 from stableanimator_core.weights.animate_anyone import load_animate_anyone, load_denoising_unet
 from stableanimator_core.weights.files import save_weights
 
-pytest.importorskip("accelerate")
 STAGE_1 = ("denoising_unet", "reference_unet", "pose_guider")
 STAGE_2 = (*STAGE_1, "motion_module")
 

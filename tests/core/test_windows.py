@@ -1,5 +1,6 @@
 """Windows over long clips: the official lists, every length covered, blending."""
 
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -135,5 +136,5 @@ def test_chunks_cover_the_clip_in_order_with_the_overlap_asked_for(size, overlap
     assert ranges[0][0] == 0
     assert ranges[-1][1] == 23
     assert all(0 < stop - start <= size for start, stop in ranges)
-    for before, after in zip(ranges, ranges[1:], strict=False):
+    for before, after in pairwise(ranges):
         assert after[0] == before[1] - overlap

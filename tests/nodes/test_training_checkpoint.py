@@ -18,7 +18,6 @@ SIDE, PARTS = 64, ("unet", "pose_net", "face_encoder")
 @pytest.fixture
 def checkpoint(pack, tmp_path):
     """One step of fine-tuning the random weights on noise, with a running mean; as models/stableanimator/mine."""
-    pytest.importorskip("accelerate")
     for name in ("images", "poses", "faces"):
         folder = tmp_path / "data" / "rec" / "00001" / name
         folder.mkdir(parents=True)
